@@ -51,6 +51,9 @@ MOST_INTERNAL: Final = 100
 MOST_OUTSIDE: Final = 16
 """Names that are looked up through the server for one query."""
 
+NEGATIVE_TTL: Final = 30
+"""Seconds for which a denial is valid, as in CoreDNS's etcd."""
+
 APEX: Final = b"\4apex\3dns\0"
 SERVERS: Final = b"\2ns\3dns\0"
 _HOSTMASTER: Final = b"\nhostmaster\0"
@@ -64,16 +67,16 @@ class BackendLookup:
     """One look-up; `reply` returns its result."""
 
     def __init__(
-        self, backend: RecordBackend, request: Request, zone: bytes, *, negative_ttl: int = 30
+        self, backend: RecordBackend, request: Request, zone: bytes, soa: bytes | None = None
     ) -> None:
         """Look up the name in `request`, which is in `zone`.
 
-        `negative_ttl` is the lifetime of a denial in seconds.
+        `soa` is the SOA record of the zone, by default that of CoreDNS's backends.
         """
         self._backend = backend
         self._request = request
         self._zone = zone
-        self._negative_ttl = negative_ttl
+        self._soa_record = soa
         self._owner = request.question[:-4]
         self._rcode = c.NOERROR
         self._flags = 0
@@ -120,10 +123,12 @@ class BackendLookup:
         return reply
 
     def _soa(self) -> bytes:
+        if self._soa_record is not None:
+            return self._soa_record
         server, mailbox = joined(SERVERS, self._zone), joined(_HOSTMASTER, self._zone)
         serial = self._backend.backend_serial(self._zone)
-        rdata = soa_rdata(server, mailbox, serial, self._negative_ttl)
-        return rr(self._zone, c.TYPE_SOA, min(self._negative_ttl, 300), rdata)
+        rdata = soa_rdata(server, mailbox, serial, NEGATIVE_TTL)
+        return rr(self._zone, c.TYPE_SOA, NEGATIVE_TTL, rdata)
 
     # -- services
 

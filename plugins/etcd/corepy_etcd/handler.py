@@ -36,7 +36,6 @@ REPEATED: Final = 1.0
 LONGEST_WAIT: Final = 5.0
 """Seconds that the start waits for the services, unless etcd fails before."""
 
-_NEGATIVE_TTL: Final = 30
 _NOT_SYNCED: Final = (EDE_NOT_READY, "")
 _PROHIBITED: Final = (EDE_PROHIBITED, "")
 _OPCODE: Final = 0x7800
@@ -104,7 +103,7 @@ class Etcd(ExplainedHandler):
             return request.error(c.REFUSED, ede=_PROHIBITED)
         if self.source is None or not self.source.is_synced:
             return request.error(c.SERVFAIL, "the services of etcd are not known yet", _NOT_SYNCED)
-        found = BackendLookup(self, request, self._origins[zone], negative_ttl=_NEGATIVE_TTL)
+        found = BackendLookup(self, request, self._origins[zone])
         reply = await found.reply()
         if reply is None:
             if self._fallthrough.passes(request.name_wire):
