@@ -10,8 +10,8 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING
 
+from corepy.net.interfaces import Interfaces, read_interfaces
 from corepy.plugin import ListenHosts, Mistakes
-from corepy_bind.interfaces import Interfaces, read_interfaces
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corepy_bind import interfaces
-from corepy_bind.interfaces import Interfaces, read_interfaces
+from corepy.net import interfaces
+from corepy.net.interfaces import Interfaces, read_interfaces
 
 DEV = """\
 Inter-|   Receive                                                |  Transmit
