@@ -82,8 +82,11 @@ class ExternalServices:
             for port in matching(parts, service.ports):
                 yield self._entry(key + zone, _text(host), port.number)
 
-    def _entry(self, key: bytes, host: str, port: int, **more: int | str) -> Entry:
-        return Entry(key, host, port, ttl=self._ttl, **more)  # type: ignore[arg-type]
+    def _entry(
+        self, key: bytes, host: str, port: int, *, group: str = "", stripped_labels: int = 0
+    ) -> Entry:
+        ttl = self._ttl
+        return Entry(key, host, port, ttl=ttl, group=group, stripped_labels=stripped_labels)
 
     def all(self, zone: bytes, *, headless: bool) -> Iterable[Entry]:
         """Yield all services, for a transfer of `zone`."""

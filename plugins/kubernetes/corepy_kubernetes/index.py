@@ -356,7 +356,7 @@ def _add(table: Several[Value], key: bytes, value: Value) -> None:
 
 
 def _discard(table: Several[Value], key: bytes, value: Value) -> None:
-    others = tuple(it for it in _values(table, key) if it != value)
+    others: tuple[Value, ...] = tuple(it for it in _values(table, key) if it != value)
     if len(others) > 1:
         table[key] = others
     elif others:

@@ -11,7 +11,7 @@ from corepy.plugin.reading import read_file
 from corepy.plugin.resolv_conf import MOST_BYTES, read_search_list
 from corepy_kubernetes.answered import Answered
 from corepy_kubernetes.answers import Answers
-from corepy_kubernetes.api import APIOptions, make_source
+from corepy_kubernetes.api import ApiOptions, make_source
 from corepy_kubernetes.index import Index
 from corepy_kubernetes.kubernetes import Kubernetes
 from corepy_kubernetes.lookup import PodMode, Rules
@@ -82,7 +82,7 @@ class Settings:
 
 def setup(controller: Controller) -> None:
     """Add the handler, which follows the cluster from the start on."""
-    settings, api = Settings(), APIOptions()
+    settings, api = Settings(), ApiOptions()
     directive = controller.token
     for _ in controller.single():
         directive = controller.token
@@ -95,7 +95,7 @@ def setup(controller: Controller) -> None:
     _add(controller, settings, zones, api)
 
 
-def _add(controller: Controller, settings: Settings, zones: OwnZones, api: APIOptions) -> None:
+def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOptions) -> None:
     needs = settings.needs(pod_labels=bool(controller.sibling("metadata")))
     answered = Answered()
     namespaces = settings.namespaces or None
@@ -111,7 +111,8 @@ def _add(controller: Controller, settings: Settings, zones: OwnZones, api: APIOp
         startup_timeout=settings.startup_timeout,
         search=_search_path() if needs.pods else (),
     )
-    handler.source = make_source(api, needs, index)
+    name = " ".join(("kubernetes", *settings.zones))
+    handler.source = make_source(api, needs, index, name)
     controller.add_handler(handler)
 
 
@@ -217,14 +218,14 @@ def _ttl(controller: Controller, settings: Settings) -> None:
 
 def _ignore(controller: Controller, settings: Settings) -> None:
     option = controller.token
-    token, *surplus = controller.remaining_tokens() or [None]
-    if token is None:
-        controller.warn("ignore has no effect without empty_service", option)
+    words = controller.remaining_tokens()
+    if not words:
+        controller.warn(f"ignore has no effect without {_EMPTY_SERVICE}", option)
         return
-    if token.text != _EMPTY_SERVICE:
-        message = f"unable to parse ignore value: {token.text!r}"
-        raise controller.error(message, token, f"only {_EMPTY_SERVICE} can be ignored")
-    _warn_surplus(controller, [it for it in surplus if it], "ignore takes one word")
+    if words[0].text != _EMPTY_SERVICE:
+        message = f"unable to parse ignore value: {words[0].text!r}"
+        raise controller.error(message, words[0], f"only {_EMPTY_SERVICE} can be ignored")
+    _warn_surplus(controller, words[1:], "ignore takes one word")
     settings.ignore_empty = True
 
 

@@ -27,9 +27,9 @@ def seen(monkeypatch):
     """The needs that are passed to the client of the API."""
     needs = []
 
-    def make_source(options, needed, feed):
+    def make_source(options, needed, feed, name):
         needs.append(needed)
-        return real(options, needed, feed)
+        return real(options, needed, feed, name)
 
     real = parsing.make_source
     monkeypatch.setattr(parsing, "make_source", make_source)
