@@ -367,7 +367,7 @@ def _is_name(host: Host) -> bool:
 def _targets(services: Sequence[Service], name: bytes, qtype: int) -> list[tuple[Service, Host]]:
     """Return the services that answer a type at a name, with their hosts.
 
-    A name at or below `name` is no alias of it: its services are among those of `name`. Names are
+    The host is ignored if it is at or below `name`, whose services include its own. Names are
     followed for TXT only if no service has a text.
     """
     texts = [it for it in services if it.text] if qtype == c.TYPE_TXT else []

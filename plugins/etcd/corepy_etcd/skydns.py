@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class UnusableRecord(ValueError):
-    """A key or a value that is no service; the message has the reason."""
+    """A key or a value that cannot be used; the message has the reason."""
 
 
 def normalized_path(path: str) -> str:

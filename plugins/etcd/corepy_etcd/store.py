@@ -43,7 +43,7 @@ class Store:
         self.is_full = False
         """Whether keys were left out because of `MOST_BYTES`."""
         self.unusable: dict[bytes, bytes] = {}
-        """The beginnings of values that are no services, by key."""
+        """The beginnings of values that cannot be used, by key."""
         self._tree = Tree()
         self._aliases: dict[bytes, set[bytes]] = {}  # keys by the name that is their host
         self._changed = changed
@@ -58,7 +58,7 @@ class Store:
     # -- changes
 
     def put(self, key: bytes, value: bytes, lease: int) -> None:
-        """Take a value that etcd has; one that is no service takes its key out of the copy."""
+        """Take a value that etcd has; an unusable one removes its key from the copy."""
         try:
             service = service_of_value(value, name_of_key(key, self.prefix))
         except UnusableRecord as error:
@@ -126,7 +126,7 @@ class Store:
         self.is_full = True
 
     def _refuse(self, key: bytes, value: bytes, reason: str) -> None:
-        """Log a value that is no service, once."""
+        """Log an unusable value, once."""
         if self.unusable.get(key) == value[:1024] or len(self.unusable) >= MOST_UNUSABLE:
             return
         self.unusable[key] = value[:1024]
