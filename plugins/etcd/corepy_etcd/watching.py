@@ -198,7 +198,7 @@ class Watcher:
     async def _apply(self, response: dict[str, Any]) -> None:
         """Apply the events of a response, and record their revision.
 
-        The revision in the header may be later than that of the last event, unless there are none: a
+        If there are events, the revision in the header may be later than that of the last one: a
         watch that begins in the past gets its events in several responses. Those of one revision
         may be in several fragments.
         """
