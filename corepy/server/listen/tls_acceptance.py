@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts
+from corepy.net.own_connections import is_own
 from corepy.net.tls_stream import BUFFER_SIZE, TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
@@ -62,9 +63,12 @@ class TLSAcceptance:
         return TLSStream(connection, self.context(), self._buffer, self._failed)
 
     def _failed(self, peer: object, error: Exception) -> None:
-        """Log a failed handshake, seldom: any client can cause one."""
+        """Log a failed handshake, seldom: any client can cause one.
+
+        The self-check has no certificate for servers that demand one.
+        """
         now = monotonic()
-        if now >= self._quiet_until:
+        if now >= self._quiet_until and not is_own(peer):
             self._quiet_until = now + QUIET
             reason = getattr(error, "reason", None) or describe(error)
             server_logger().warning(
