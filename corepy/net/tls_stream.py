@@ -93,6 +93,8 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Continue the handshake, or pass on the data that was received."""
+        if self._is_closing:
+            return
         self._incoming.write(self._buffer[:nbytes])
         if self._is_secured or self._shake_hands():
             self._read()
