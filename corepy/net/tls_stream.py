@@ -72,7 +72,9 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._is_secured = self._is_paused = self._has_ended = self._is_closing = False
+        self._is_secured = self._is_closing = False
+        self._has_sent = False  # data of the protocol above
+        self._has_ended = self._is_cut_off = False  # the input, with an alert or without one
 
     # The protocol for the transport below.
 
@@ -104,6 +106,7 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
 
         A message that an attacker cuts off this way is incomplete, because DNS messages are framed.
         """
+        self._is_cut_off = not self._has_ended
         return self._is_secured and self._end()
 
     def pause_writing(self) -> None:
@@ -126,7 +129,9 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             self._fail(error)
             return False
         self._is_secured = True
-        self._send()
+        if self._tls.version() != "TLSv1.3":
+            self._send()
+        # Otherwise only session tickets are left to be sent, and go with the first reply.
         self._upper.secured(self._tls)
         return True
 
@@ -153,10 +158,10 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             parts.append(part)
             if not self._incoming.pending and not self._tls.pending():
                 break
-        if self._outgoing.pending:  # answers to messages of TLS itself
-            self._send()
         if parts:
             self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._outgoing.pending and self._has_sent:  # answers to messages of TLS itself
+            self._send()
         if self._has_ended and not self._is_closing and not self._end():
             self.close()
 
@@ -184,6 +189,7 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         except (ssl.SSLError, OSError, ValueError):
             self.abort()
             return
+        self._has_sent = True
         self._lower.write(self._outgoing.read())
 
     def pause_reading(self) -> None:
@@ -209,11 +215,14 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         return self._is_closing or self._lower.is_closing()
 
     def close(self) -> None:
-        """Close after all written data is sent, with a closure alert."""
+        """Close after all written data is sent, with a closure alert.
+
+        A client that has closed its side without one gets none: it has closed both sides.
+        """
         if self._is_closing:
             return
         self._is_closing = True
-        if self._is_secured:
+        if self._is_secured and not self._is_cut_off:
             try:
                 self._tls.unwrap()
             except (ssl.SSLError, OSError, ValueError):

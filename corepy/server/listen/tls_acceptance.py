@@ -84,7 +84,7 @@ def facts(tls: ssl.SSLObject) -> TLSFacts:
         cipher[0] if cipher else "",
         getattr(tls, _SERVER_NAME, ""),
         tls.selected_alpn_protocol() or "",
-        tls.getpeercert(binary_form=True) if tls.context.verify_mode else None,
+        tls.getpeercert(binary_form=True),
     )
 
 
