@@ -1,21 +1,17 @@
-"""`TLSStream`: the server side of TLS between a transport of asyncio and a protocol.
+"""`TLSStream`: the server side of TLS between a transport and a protocol of asyncio.
 
-asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none
-while the connection is idle: all connections of a listener receive into one buffer, and OpenSSL
-allocates its buffers when it needs them.
+asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none, and
+OpenSSL releases its buffers while a connection is idle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BUFFER_SIZE: Final = 64 * 1024
-"""Bytes that are received at a time."""
 
 _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
@@ -49,7 +45,7 @@ class SecuredProtocol(Protocol):
         """See `asyncio.BaseProtocol`."""
 
 
-class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
+class TLSStream(asyncio.Protocol, asyncio.Transport):
     """The protocol of a transport below, and the transport of a protocol above."""
 
     _lower: asyncio.Transport
@@ -58,16 +54,11 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         self,
         upper: SecuredProtocol,
         context: ssl.SSLContext,
-        buffer: memoryview,
         failed: Callable[[object, Exception], None],
     ) -> None:
-        """`buffer` may be shared by all streams of a thread.
-
-        `failed` is called with the client's address and the reason of a failed handshake.
-        """
+        """`failed` is called with the client's address and the reason of a failed handshake."""
         super().__init__()
         self._upper = upper
-        self._buffer = buffer
         self._failed = failed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -80,8 +71,7 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's first message."""
-        assert isinstance(transport, asyncio.Transport)
-        self._lower = transport
+        self._lower = cast("asyncio.Transport", transport)
         self._upper.connection_made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,15 +79,11 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         self._is_closing = True
         self._upper.connection_lost(exc)
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the shared buffer."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Continue the handshake, or pass on the data that was received."""
         if self._is_closing:
             return
-        self._incoming.write(self._buffer[:nbytes])
+        self._incoming.write(data)
         if self._is_secured or self._shake_hands():
             self._read()
 

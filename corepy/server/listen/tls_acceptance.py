@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts
 from corepy.net.own_connections import is_own
-from corepy.net.tls_stream import BUFFER_SIZE, TLSStream
+from corepy.net.tls_stream import TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 
@@ -44,7 +44,6 @@ class TLSAcceptance:
         self._source = source
         self._protocols = protocols
         self._label = label
-        self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._fingerprint = b""
         self._context: ssl.SSLContext
         self._quiet_until = 0.0
@@ -60,7 +59,7 @@ class TLSAcceptance:
 
     def secure(self, connection: SecuredProtocol) -> TLSStream:
         """Return the protocol for the transport of a new `connection`; raises OSError."""
-        return TLSStream(connection, self.context(), self._buffer, self._failed)
+        return TLSStream(connection, self.context(), self._failed)
 
     def _failed(self, peer: object, error: Exception) -> None:
         """Log a failed handshake, seldom: any client can cause one.

@@ -5,6 +5,7 @@ import logging
 import os
 import ssl
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from corepy_tls import certificate_files
 from corepy_tls.certificate_files import CertificateFiles, Settings
 from corepy_tls.contexts import ClientAuth
 
-CONTEXT = SimpleNamespace()
+CONTEXT: Any = SimpleNamespace()
 
 
 @pytest.fixture(scope="module")
