@@ -6,11 +6,11 @@ OpenSSL releases its buffers while a connection is idle.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _RECORD: Final = 16 * 1024
@@ -45,10 +45,26 @@ class SecuredProtocol(Protocol):
         """See `asyncio.BaseProtocol`."""
 
 
-class TLSStream(asyncio.Protocol, asyncio.Transport):
-    """The protocol of a transport below, and the transport of a protocol above."""
+class TLSStream:
+    """The protocol of a transport below, and the transport of a protocol above.
 
-    _lower: asyncio.Transport
+    It has the methods of `asyncio.Protocol` and those of `asyncio.Transport` that protocols of this
+    project call.
+    """
+
+    __slots__ = (
+        "_failed",
+        "_has_ended",
+        "_has_sent",
+        "_incoming",
+        "_is_closing",
+        "_is_cut_off",
+        "_is_secured",
+        "_lower",
+        "_outgoing",
+        "_tls",
+        "_upper",
+    )
 
     def __init__(
         self,
@@ -57,7 +73,7 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
         failed: Callable[[object, Exception], None],
     ) -> None:
         """`failed` is called with the client's address and the reason of a failed handshake."""
-        super().__init__()
+        self._lower: asyncio.Transport
         self._upper = upper
         self._failed = failed
         self._incoming = ssl.MemoryBIO()
@@ -72,7 +88,7 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's first message."""
         self._lower = cast("asyncio.Transport", transport)
-        self._upper.connection_made(self)
+        self._upper.connection_made(cast("asyncio.Transport", self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the protocol above."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -146,9 +146,12 @@ class StreamListener(Listener):
 
         self._tls = TLSAcceptance(setting.source, self.application_protocols, self.label)
 
-    def _new_protocol(self) -> asyncio.BaseProtocol:
+    def _new_protocol(self) -> asyncio.Protocol:
+        """Return the protocol of an accepted connection; raises OSError without a certificate."""
         connection = self.new_connection()
-        return connection if self._tls is None else self._tls.secure(connection)
+        if self._tls is None:
+            return connection
+        return cast("asyncio.Protocol", self._tls.secure(connection))
 
     def start(self) -> None:
         """Start accepting connections."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.dns import ANONYMOUS
@@ -95,8 +95,7 @@ class TCPConnection(StreamConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection and start its read timeout."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
