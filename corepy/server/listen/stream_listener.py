@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
 from corepy.net.turns import Turns
-from corepy.plugin import Timeouts
+from corepy.plugin import ProxyPolicy, Timeouts
 from corepy.plugin.log import server_logger
 from corepy.server.listen.query_listener import Listener
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
+    from corepy.server.listen.proxied_streams import ProxiedStreams
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
     from corepy.server.listen.waiting_query import WaitingQuery
@@ -39,6 +41,9 @@ too.
 LOST_INTERVAL = 1.0
 """Seconds between two checks for pending queries of closed connections."""
 
+HEADER_PATIENCE: Final = 0.2
+"""Seconds for which a stopping listener still waits for PROXY headers."""
+
 SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
@@ -48,6 +53,12 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
 
     It calls `StreamListener.admit` when it is connected, and `StreamListener.forget_connection`
     when it is lost.
+    """
+
+    client: object = None
+    """The client's address that a PROXY header states, as `Request.client`; None without one.
+
+    It is set before `connection_made`.
     """
 
     runner: ChainRunner
@@ -89,6 +100,8 @@ class StreamListener(Listener):
             most, max(most // SHARE_OF_ONE, 1)
         )
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._most_waiting = most
+        self._proxied: ProxiedStreams | None = None
         self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
 
     @abc.abstractmethod
@@ -99,6 +112,31 @@ class StreamListener(Listener):
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)
+        self._apply(config.get(ProxyPolicy))
+
+    def _apply(self, policy: ProxyPolicy) -> None:
+        """Read the PROXY headers of later connections if the policy says so."""
+        self._acceptor.take_over = None
+        if not policy.reads_headers:
+            return
+        if self._proxied is None:
+            # The other listeners do not need the module.
+            from corepy.server.listen.proxied_streams import ProxiedStreams
+
+            self._proxied = ProxiedStreams(self.label, self._most_waiting, self._open)
+        self._proxied.policy = policy
+        self._proxied.timeout = self.timeouts.read
+        self._acceptor.take_over = self._proxied.add
+
+    def _open(self, stream: socket.socket, client: object) -> None:
+        """Open a connection whose PROXY header, if any, was read."""
+        make = self.new_connection if client is None else partial(self._new_for, client)
+        self._acceptor.open(stream, make)
+
+    def _new_for(self, client: object) -> StreamConnection:
+        connection = self.new_connection()
+        connection.client = client
+        return connection
 
     def start(self) -> None:
         """Start accepting connections."""
@@ -113,7 +151,8 @@ class StreamListener(Listener):
         self.connections[added] = None
         if is_own(peer):
             return
-        evicted = self._limit.take(client_of(peer), added)
+        client = peer if added.client is None else added.client
+        evicted = self._limit.take(client_of(client), added)
         if evicted is not None:
             evicted.make_room()
 
@@ -150,18 +189,23 @@ class StreamListener(Listener):
             return
         self.draining = True
         self._acceptor.stop(leave_queue=leave_queue)
+        if self._proxied is not None:
+            self._proxied.hurry(HEADER_PATIENCE)
         for connection in list(self.connections):
             connection.drain()
 
     @property
     def is_drained(self) -> bool:
         """Whether no connection is open or being opened."""
-        return not self.connections and not self._acceptor.is_opening
+        is_waiting = self._proxied is not None and not self._proxied.is_empty
+        return not (self.connections or self._acceptor.is_opening or is_waiting)
 
     def close(self) -> None:
         """Flush ready replies, then close all connections."""
         self.stop()
         self.forget()
+        if self._proxied is not None:
+            self._proxied.close()
         for connection in list(self.connections):
             connection.finish()
 
