@@ -46,7 +46,7 @@ _pack_ipv6: Final = Struct("=H2s4x16s4x").pack
 
 
 class ProxyHeaderError(Exception):
-    """A header is malformed, or of a kind that the socket cannot have; the message is the reason."""
+    """A header is malformed, or for another kind of socket; the message is the reason."""
 
 
 def header_length(data: bytes) -> int | None:
@@ -74,6 +74,15 @@ def _length_of_version_2(data: bytes) -> int | None:
     if length > MAX_HEADER:
         raise ProxyHeaderError(f"version 2: more than {MAX_HEADER} bytes")
     return length
+
+
+def without_header(data: bytes) -> bytes | None:
+    """Return `data` without the header at its beginning; None if that is incomplete or too long."""
+    try:
+        length = header_length(data)
+    except ProxyHeaderError:
+        return None
+    return None if length is None or length > len(data) else data[length:]
 
 
 def stated_client(header: bytes, *, is_datagram: bool = False) -> bytes | None:

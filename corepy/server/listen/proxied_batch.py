@@ -64,8 +64,8 @@ class ProxiedBatch:
                 found.append(_Datagram(slot, stripped[0], peers[slot], stripped[1]))
         return found
 
-    def release(self, count: int) -> None:  # noqa: ARG002  all slots that `receive` has filled
-        """Release the slots of the batch."""
+    def release(self, count: int) -> None:
+        """Release the slots that `receive` has filled, more than `count` if some were dropped."""
         self._batch.release(self._count)
 
     def keys(self, count: int) -> list[bytes]:

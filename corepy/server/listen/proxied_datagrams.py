@@ -51,11 +51,14 @@ class ProxiedDatagrams:
         policy = config.get(ProxyPolicy)
         if not policy.reads_headers:
             return None
-        if before is None:
-            return cls(policy, label)
-        before.policy = policy
-        before.limit_sessions()
-        return before
+        proxied = before or cls(policy, label)
+        proxied.follow(policy)
+        return proxied
+
+    def follow(self, policy: ProxyPolicy) -> None:
+        """Apply another policy, and keep the sessions that it permits."""
+        self.policy = policy
+        self._limit_sessions()
 
     def strip(self, data: bytes, peer: object, now: float) -> Stripped | None:
         """Return the payload and the client of a datagram; None if it is dropped.
@@ -97,7 +100,7 @@ class ProxiedDatagrams:
         self._sessions.pop(peer, None)
         if client is not None:
             self._sessions[peer] = client, now + self.policy.session_seconds
-            self.limit_sessions()
+            self._limit_sessions()
 
     def _client_of(self, peer: object, now: float) -> bytes | None:
         """Return the client of the session of `peer`, and extend the session; None without one."""
@@ -107,7 +110,7 @@ class ProxiedDatagrams:
         self._sessions[peer] = client, now + self.policy.session_seconds
         return client
 
-    def limit_sessions(self) -> None:
+    def _limit_sessions(self) -> None:
         """Drop the sessions used least recently beyond the limit of the policy."""
         limit = self.policy.session_limit if self.policy.session_seconds else 0
         while len(self._sessions) > limit:

@@ -120,14 +120,16 @@ class UDPListener(Listener):
     def _apply(self, config: ListenerConfig) -> None:
         """Read PROXY headers if the policy of the socket says so."""
         self._batch, self._proxied_batch = self._direct, None
-        if not config.get(ProxyPolicy).reads_headers:
+        policy = config.get(ProxyPolicy)
+        if not policy.reads_headers:
             self._proxied = None
             return
         # The other listeners do not need the modules.
         from corepy.server.listen.proxied_batch import ProxiedBatch
         from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
 
-        self._proxied = ProxiedDatagrams.of(config, self._proxied, self.label)
+        self._proxied = self._proxied or ProxiedDatagrams(policy, self.label)
+        self._proxied.follow(policy)
         self._batch = self._proxied_batch = ProxiedBatch(self._direct, self._proxied)
 
     def forget(self) -> None:
