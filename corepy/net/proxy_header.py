@@ -7,11 +7,9 @@ client's address. The functions here are pure: `header_length` finds the end of 
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, inet_pton
 from struct import Struct
 from typing import Final
-
-from corepy.dns.address import packed
 
 SIGNATURE_1: Final = b"PROXY "
 SIGNATURE_2: Final = b"\r\n\r\n\0\r\nQUIT\n"
@@ -38,6 +36,8 @@ _DATAGRAM: Final = {0x12: 12, 0x22: 36, 0x32: 216}
 
 _IPV4: Final = 12
 _IPV6: Final = 36
+_IPV4_SIZE: Final = 4
+_IPV6_SIZE: Final = 16
 _CRC32C: Final = 0x03
 _CRC_SIZE: Final = 4
 
@@ -105,7 +105,7 @@ def _client_of_version_1(header: bytes) -> bytes | None:
         return None
     if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
         raise ProxyHeaderError("version 1: the line is malformed")
-    size = 4 if words[1] == b"TCP4" else 16
+    size = _IPV4_SIZE if words[1] == b"TCP4" else _IPV6_SIZE
     source, destination = _address(words[2], size), _address(words[3], size)
     port, other_port = _port(words[4]), _port(words[5])
     if not source or not destination or port is None or other_port is None:
@@ -115,8 +115,10 @@ def _client_of_version_1(header: bytes) -> bytes | None:
 
 def _address(word: bytes, size: int) -> bytes:
     """Return an IP address of `size` bytes; empty if the word is not one."""
-    address = packed(word.decode("latin-1"))
-    return address if address is not None and len(address) == size else b""
+    try:
+        return inet_pton(AF_INET if size == _IPV4_SIZE else AF_INET6, word.decode("ascii"))
+    except (OSError, ValueError):
+        return b""
 
 
 def _port(word: bytes) -> bytes | None:
@@ -167,7 +169,7 @@ def _check_sum(header: bytes, value: int, end: int) -> None:
 
 
 def _sockaddr(address: bytes, port: bytes) -> bytes:
-    if len(address) == 4:
+    if len(address) == _IPV4_SIZE:
         return _pack_ipv4(AF_INET, port, address)
     return _pack_ipv6(AF_INET6, port, address)
 

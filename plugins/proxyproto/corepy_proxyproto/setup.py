@@ -12,9 +12,8 @@ from corepy.net.networks import read_network
 from corepy.plugin import ProxyAction, ProxyPolicy
 
 if TYPE_CHECKING:
-    from corepy.corefile import Token
     from corepy.net.networks import Network
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 _ACTIONS: Final = {action.value: action for action in ProxyAction}
 
