@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -174,10 +175,8 @@ PREFIXES = st.sampled_from(
 @given(PREFIXES, st.binary(max_size=300), st.booleans())
 def test_any_bytes(prefix, rest, is_datagram):
     data = prefix + rest
-    try:
+    with suppress(ProxyHeaderError):
         length = header_length(data)
         if length and length <= len(data):
             client = stated_client(data[:length], is_datagram=is_datagram)
             assert client is None or host_port(client)[0]
-    except ProxyHeaderError as error:
-        assert str(error)

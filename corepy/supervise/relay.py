@@ -1,9 +1,8 @@
 """Relays queries to a fallback name server while no worker can be started.
 
-Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`) and for a PROXY header,
-which is removed: the supervisor does not know the listeners' policies, and no message begins like
-one. The fallback's answer does not depend on the client. Replies are sent from
-the address at which the query arrived. The relay has neither cache nor zones, and never retries:
+Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`) and a PROXY header,
+which is removed: the supervisor does not know the policies of listeners, and no message begins like
+a header. The fallback's answer does not depend on the client. Replies are sent from the address at which the query arrived. The relay has neither cache nor zones, and never retries:
 clients do. All resources are bounded.
 """
 
