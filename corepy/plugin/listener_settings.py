@@ -91,6 +91,18 @@ class Timeouts(ListenerSetting):
     max_queries: int | None = None
     """Maximum queries on one connection before it is closed; None for no limit."""
 
+    max_connections: int | None = None
+    """Maximum connections of the listener; None for a default that depends on memory."""
+
+    max_client_connections: int | None = None
+    """Maximum connections of one client, an IPv4 address or an IPv6 /64; None for half of all."""
+
+    max_pending: int | None = None
+    """Maximum queries of all connections that wait for replies; None for the default.
+
+    One client may have three quarters of them.
+    """
+
     given: frozenset[str] = frozenset()
     """The names of the fields that the block gives, even if their values are the defaults."""
 
@@ -109,20 +121,54 @@ class Timeouts(ListenerSetting):
         return merged, []
 
 
-_LIMITS: Final = ("read", "idle", "write", "max_queries")
+_LIMITS: Final = (
+    "read",
+    "idle",
+    "write",
+    "max_queries",
+    "max_connections",
+    "max_client_connections",
+    "max_pending",
+)
+
+
+class ServerCertificate(NamedTuple):
+    """The certificate of a server, for protocols that do not use OpenSSL."""
+
+    chain: bytes
+    """Certificates in PEM form; the first one is the server's."""
+
+    key: bytes
+    """The private key in PEM form."""
+
+    verifies_clients: bool = False
+    """Whether clients may or must have a certificate, which is verified."""
 
 
 class CertificateSource(Protocol):
     """The certificate of a server, and its demands on the certificates of clients.
 
-    Blocks with equal sources can share a listener, so a source compares by its configuration.
+    Blocks with equal sources can share a listener, so a source compares by its configuration. The
+    certificate may change while the server runs. Methods are called in the event loop, and return
+    at once.
     """
 
     def __eq__(self, other: object) -> bool:
         """Return whether a client gets the same certificate and the same demands from both."""
 
+    @property
+    def fingerprint(self) -> bytes:
+        """Identifies the current certificate and demands; it changes when any of them changes.
+
+        Listeners and generations with equal fingerprints share their contexts, so that clients can
+        resume sessions after a reload.
+        """
+
     def create_context(self) -> ssl.SSLContext:
-        """Return a new context for the server side; it may raise OSError."""
+        """Return a new context for the server side; it may raise OSError, also without one yet."""
+
+    def certificate(self) -> ServerCertificate:
+        """Return the current certificate; it may raise OSError, also without one yet."""
 
 
 @dataclass(frozen=True, slots=True)

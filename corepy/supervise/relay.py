@@ -2,8 +2,9 @@
 
 Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`) and a PROXY header,
 which is removed: the supervisor does not know the policies of listeners, and no message begins like
-a header. The fallback's answer does not depend on the client. Replies are sent from the address at which the query arrived. The relay has neither cache nor zones, and never retries:
-clients do. All resources are bounded.
+a header. The fallback's answer does not depend on the client. Replies are sent from the address at
+which the query arrived. The relay has neither cache nor zones, and never retries: clients do. All
+resources are bounded.
 """
 
 from __future__ import annotations

@@ -29,20 +29,26 @@ if TYPE_CHECKING:
 class ProxiedStreams:
     """The accepted connections of one listener whose header is not complete yet."""
 
-    def __init__(self, label: str, most: int, open_stream: Open) -> None:
-        """Keep at most `most` connections that wait.
+    def __init__(self, label: str, open_stream: Open) -> None:
+        """`open_stream` continues with a connection, and the client's address if it is stated.
 
-        `open_stream` continues with a connection, and the client's address if a header states it.
         `label` is the address of the server in logs and metrics.
         """
-        self.policy: ProxyPolicy
-        self.timeout: float
-        """Seconds for the peer to send a header, or the first bytes of something else."""
         self.open_stream = open_stream
         self.refusals = ProxyRefusals(label)
-        # A proxy relays many clients, so the share of one peer is not limited.
-        self._limit: ConnectionLimit[_Waiting] = ConnectionLimit(most, most)
+        self._policy: ProxyPolicy
+        self._timeout: float
+        self._limit: ConnectionLimit[_Waiting] = ConnectionLimit(1, 1)
         self._waiting: set[_Waiting] = set()
+
+    def follow(self, policy: ProxyPolicy, timeout: float, most: int) -> None:
+        """Apply `policy` to later connections, of which at most `most` may wait.
+
+        A peer has `timeout` seconds to send a header, or the first bytes of something else.
+        """
+        self._policy, self._timeout = policy, timeout
+        # A proxy relays many clients, so the share of one peer is not limited.
+        self._limit.resize(most, most)
 
     @property
     def is_empty(self) -> bool:
@@ -51,7 +57,7 @@ class ProxiedStreams:
 
     def add(self, stream: socket.socket, peer: object) -> None:
         """Read the header of a connection from `peer`, then continue with it or close it."""
-        action = self.policy.action(peer)
+        action = self._policy.action(peer)
         if action is ProxyAction.SKIP:
             self.open_stream(stream, None)
             return
@@ -59,7 +65,7 @@ class ProxiedStreams:
         self._waiting.add(waiting)
         waiting.look()
         if waiting in self._waiting:
-            waiting.wait(self.timeout)
+            waiting.wait(self._timeout)
             evicted = None if is_own(peer) else self._limit.take(client_of(peer), waiting)
             if evicted is not None:
                 evicted.close()

@@ -17,26 +17,34 @@ from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
 from corepy.net.turns import Turns
-from corepy.plugin import ProxyPolicy, Timeouts
+from corepy.plugin import ProxyPolicy, Timeouts, TLSSetting
 from corepy.plugin.log import server_logger
+from corepy.plugin.memory_limit import cgroup_limit
+from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.proxied_streams import ProxiedStreams
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
+    from corepy.server.listen.tls_acceptance import TLSAcceptance
     from corepy.server.listen.waiting_query import WaitingQuery
 
-MAX_CONNECTIONS = 1000
-"""Open connections per listener.
+MAX_CONNECTIONS = 4000
+SHARE = 8
+"""The default limits of open connections per listener.
 
-They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
-too.
+There are at most MAX_CONNECTIONS. They have at most 1/SHARE of the process's descriptors, since
+other listeners and upstreams need some, too, and of the cgroup's memory limit.
 """
+
+TLS_SIZE: Final = 24 * 1024
+"""Bytes of memory that TLS adds to an idle connection, at most."""
 
 LOST_INTERVAL = 1.0
 """Seconds between two checks for pending queries of closed connections."""
@@ -65,6 +73,12 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
+    def secured(self, tls: ssl.SSLObject) -> None:  # noqa: B027 only encrypted connections call it
+        """Continue after a TLS handshake; nothing is sent or received before it.
+
+        `connection_made` has been called before, at the beginning of the handshake.
+        """
+
     @property
     @abc.abstractmethod
     def is_idle(self) -> bool:
@@ -88,6 +102,15 @@ class StreamListener(Listener):
 
     network: ClassVar[str] = "tcp"
 
+    connection_size: ClassVar[int] = 8 * 1024
+    """Bytes of memory for an idle connection, at most, without TLS."""
+
+    application_protocols: ClassVar[tuple[str, ...]] = ()
+    """What the listener negotiates with ALPN, in the order of preference.
+
+    Connections of a listener with such protocols use TLS if its blocks have a certificate.
+    """
+
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Listen at `sock`."""
         super().__init__(sock, context)
@@ -95,14 +118,12 @@ class StreamListener(Listener):
         self.connections: dict[StreamConnection, None] = {}
         self.draining = False
         self.turns = Turns()
-        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
-        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
-            most, max(most // SHARE_OF_ONE, 1)
-        )
+        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(1, 1)
+        self._pending = PendingLimit()
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
-        self._most_waiting = most
         self._proxied: ProxiedStreams | None = None
-        self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
+        self._tls: TLSAcceptance | None = None
+        self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
 
     @abc.abstractmethod
     def new_connection(self) -> StreamConnection:
@@ -112,10 +133,37 @@ class StreamListener(Listener):
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)
-        self._apply(config.get(ProxyPolicy))
+        self._pending.most = self.timeouts.max_pending or MAX_PENDING
+        if self.application_protocols:
+            self._use_certificate(config.get(TLSSetting))
+        most = self.most_connections(config)
+        of_one = self.timeouts.max_client_connections or max(most // SHARE_OF_ONE, 1)
+        self._limit.resize(most, of_one)
+        self._apply(config.get(ProxyPolicy), most)
 
-    def _apply(self, policy: ProxyPolicy) -> None:
-        """Read the PROXY headers of later connections if the policy says so."""
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; a subclass may have a setting of its own."""
+        given = config.get(Timeouts).max_connections
+        if given is not None:
+            return given
+        size = self.connection_size + (0 if self._tls is None else TLS_SIZE)
+        memory = cgroup_limit()
+        fitting = MAX_CONNECTIONS if memory is None else memory // SHARE // size
+        return max(min(MAX_CONNECTIONS, descriptor_limit() // SHARE, fitting), 1)
+
+    def _use_certificate(self, setting: TLSSetting) -> None:
+        if setting.source is None:
+            self._tls = None
+            return
+        from corepy.server.listen.tls_acceptance import TLSAcceptance
+
+        self._tls = TLSAcceptance(setting.source, self.application_protocols, self.label)
+
+    def _apply(self, policy: ProxyPolicy, most: int) -> None:
+        """Read the PROXY headers of later connections if the policy says so.
+
+        At most `most` connections wait for their headers.
+        """
         self._acceptor.take_over = None
         if not policy.reads_headers:
             return
@@ -123,20 +171,19 @@ class StreamListener(Listener):
             # The other listeners do not need the module.
             from corepy.server.listen.proxied_streams import ProxiedStreams
 
-            self._proxied = ProxiedStreams(self.label, self._most_waiting, self._open)
-        self._proxied.policy = policy
-        self._proxied.timeout = self.timeouts.read
+            self._proxied = ProxiedStreams(self.label, self._open)
+        self._proxied.follow(policy, self.timeouts.read, most)
         self._acceptor.take_over = self._proxied.add
 
     def _open(self, stream: socket.socket, client: object) -> None:
         """Open a connection whose PROXY header, if any, was read."""
-        make = self.new_connection if client is None else partial(self._new_for, client)
-        self._acceptor.open(stream, make)
+        self._acceptor.open(stream, partial(self._new_protocol, client))
 
-    def _new_for(self, client: object) -> StreamConnection:
+    def _new_protocol(self, client: object = None) -> asyncio.BaseProtocol:
         connection = self.new_connection()
-        connection.client = client
-        return connection
+        if client is not None:
+            connection.client = client
+        return connection if self._tls is None else self._tls.secure(connection)
 
     def start(self) -> None:
         """Start accepting connections."""
@@ -147,12 +194,16 @@ class StreamListener(Listener):
         self._acceptor.pause()
 
     def admit(self, added: StreamConnection, peer: object) -> None:
-        """Register `added`, and close another connection if there are too many."""
+        """Register `added`, and close another connection if there are too many.
+
+        `peer` is the address of its peer. The pending queries of the client are limited, too.
+        """
         self.connections[added] = None
         if is_own(peer):
             return
-        client = peer if added.client is None else added.client
-        evicted = self._limit.take(client_of(client), added)
+        client = client_of(peer if added.client is None else added.client)
+        added.runner.limit_pending(self._pending, client)
+        evicted = self._limit.take(client, added)
         if evicted is not None:
             evicted.make_room()
 
