@@ -1,7 +1,10 @@
 """Headers at the listeners of a running server: actions, kinds of headers, hostile senders."""
 
+import asyncio
 import socket
+import ssl
 
+import dnslib
 import pytest
 
 from corepy.net.frames import frame
@@ -9,6 +12,7 @@ from corepy.net.proxy_header import MAX_HEADER
 from corepy.server.listen.proxy_refusals import REFUSED
 from corepy.server.selfcheck import unanswered
 from corepy.testing import helper_module, query, serve
+from corepy.testing.certificates import Authority
 
 helpers = helper_module(__file__, "proxy_headers")
 Proxy, ask, answers = helpers.Proxy, helpers.ask, helpers.answers
@@ -191,8 +195,6 @@ def test_headers_of_others_cannot_state_a_client(action, client):
 
 def run(server, make):
     """Run a coroutine in the server's event loop."""
-    import asyncio
-
     return asyncio.run_coroutine_threadsafe(make(), server._loop).result(60)
 
 
@@ -265,3 +267,39 @@ def test_a_reload_changes_the_policy():
             server.reload(used)
             assert [answers(it.ask()) for it in (udp, tcp)] == [[PEER], [CLIENT]]
         assert answers(ask(server.address, version_2())) == [CLIENT]
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["together", "apart"])
+def test_a_header_before_the_tls_handshake(tmp_path, pieces):
+    """The handshake begins behind the header, also if both come in one segment."""
+    authority = Authority()
+    files = authority.issue(tmp_path, "dns.example")
+    text = corefile("allow 127.0.0.0/8", f"tls {files.certificate} {files.key}")
+    header = version_2(kind=STREAM)
+    with serve(text.replace(". {", "tls://.:0 {", 1)) as server:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = authority.client_context("dot").wrap_bio(
+            incoming, outgoing, server_hostname="dns.example"
+        )
+        with Proxy(server.address, STREAM) as proxy:
+            if pieces == 2:
+                proxy.sock.sendall(header)
+                header = b""
+
+            def run_tls(step, *args):
+                nonlocal header
+                while True:
+                    try:
+                        return step(*args)
+                    except ssl.SSLWantReadError:
+                        proxy.sock.sendall(header + outgoing.read())
+                        header = b""
+                        incoming.write(proxy.sock.recv(4096))
+
+            run_tls(tls.do_handshake)
+            tls.write(frame(query("www.example.")))
+            reply = run_tls(tls.read, 4096)
+        assert answers(dnslib.DNSRecord.parse(reply[2:])) == [CLIENT]
+        with Proxy(server.address, STREAM, version_1("x")) as proxy:
+            proxy.sock.sendall(proxy.header)
+            assert is_closed(proxy.sock)
