@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUIET: Final = 60.0
 """Minimum seconds between two log lines about failed handshakes of a listener."""
 
-_SERVER_NAME: Final = "corepy_server_name"
+_SERVER_NAME: Final = "requested_name"
 """The attribute of an `ssl.SSLObject` with the name that the client asked for."""
 
 _contexts: WeakValueDictionary[tuple[bytes, tuple[str, ...]], ssl.SSLContext] = (

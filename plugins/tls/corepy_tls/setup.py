@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.plugin import TLSSetting
 from corepy_tls.certificate_files import CertificateFiles, Settings
 from corepy_tls.contexts import ClientAuth
@@ -31,7 +30,7 @@ def setup(controller: Controller) -> None:
             raise _without_files(controller, directive)
         source = _parse(controller, directive, arguments)
     assert source is not None
-    if all(key.transport == DEFAULT_SCHEME for key in controller.config.keys):
+    if all(key.transport == "dns" for key in controller.config.keys):
         message = "tls has no effect: plain DNS is not encrypted"
         controller.warn(message, None, "serve an encrypted transport, such as tls://.")
     controller.register(source)

@@ -9,6 +9,7 @@ from corepy.plugin import TLSSetting
 from corepy.testing import refusal, set_up
 from corepy.testing.certificates import Authority
 
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("tls")
