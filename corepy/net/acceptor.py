@@ -28,7 +28,7 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[], asyncio.BaseProtocol],
         label: str,
         log: logging.Logger,
         *,
@@ -108,7 +108,7 @@ class Acceptor:
                 self.take_over(stream, peer)
         return max(most, 0)
 
-    def open(self, stream: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def open(self, stream: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         """Connect an accepted socket to a new protocol, after the TLS handshake if there is one."""
         opening = self._loop.connect_accepted_socket(
             protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
