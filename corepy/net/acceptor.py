@@ -49,6 +49,8 @@ class Acceptor:
         self._tls = tls
         self._handshake = handshake
         self._most = most
+        self.take_over: Callable[[socket.socket, object], None] | None = None
+        """Called with each accepted socket and its peer, instead of `open`."""
         self._is_full = False
         self._label = label
         self._log = log
@@ -106,10 +108,17 @@ class Acceptor:
 
     def _accept_one(self) -> None:
         """Accept a connection; raises OSError."""
-        stream, _ = self.sock.accept()
+        stream, peer = self.sock.accept()
         stream.setblocking(False)
+        if self.take_over is None:
+            self.open(stream, self._protocol)
+        else:
+            self.take_over(stream, peer)
+
+    def open(self, stream: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connect an accepted socket to a new protocol, after the TLS handshake if there is one."""
         opening = self._loop.connect_accepted_socket(
-            self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
+            protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
         )
         task = self._loop.create_task(opening)
         self._opening.add(task)

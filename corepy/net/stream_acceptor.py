@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.sockets import Address
@@ -22,7 +22,7 @@ class StreamAcceptor(Acceptor):
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[], asyncio.BaseProtocol],
         label: str,
         log: logging.Logger,
     ) -> None:
@@ -40,14 +40,29 @@ class StreamAcceptor(Acceptor):
             self._poller = poller()
         super().start()
 
+    def open(self, stream: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connect an accepted socket to a new protocol."""
+        try:
+            peer = stream.getpeername()
+        except OSError:  # the client is gone
+            stream.close()
+        else:
+            self._connect(stream.detach(), peer, protocol)
+
     def _accept_one(self) -> None:
+        if self.take_over is not None:
+            super()._accept_one()
+            return
         # accept() itself would make a socket object, with two more system calls.
         fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # in all versions of Python
         os.set_blocking(fd, False)
+        self._connect(fd, peer, self._protocol)
+
+    def _connect(self, fd: int, peer: Any, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         assert self._poller is not None  # since `start`
         transport = StreamTransport(self._poller, fd, peer, self._local, self._log)
         try:
-            transport.start(self._protocol())
+            transport.start(protocol())
         except BaseException as error:  # of a listener from another distribution
             transport.abort()
             self._failed(error)

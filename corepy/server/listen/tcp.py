@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
@@ -97,6 +98,8 @@ class TCPConnection(StreamConnection):
         """Register the connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
+        if self.client is not None:
+            self.identity = replace(self.identity, client=self.client)
         self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
         if self._listener.draining:
