@@ -131,6 +131,10 @@ class ConnectionLimit(Generic[Limited]):
         self._taken: dict[bytes, dict[Limited, None]] = {}
         self._clients: dict[Limited, bytes] = {}
 
+    def resize(self, most: int, most_of_one: int) -> None:
+        """Use other limits for connections that are added from now on."""
+        self._most, self._most_of_one = most, most_of_one
+
     def take(self, client: bytes, added: Limited) -> Limited | None:
         """Add `added`; return the connection that must be closed for it, if any.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -23,9 +23,9 @@ from corepy.server.listen.query_listener import Listener
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Set as AbstractSet
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
     from corepy.server.listen.tls_acceptance import TLSAcceptance
@@ -45,6 +45,17 @@ SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
 
+class PendingQueries(Protocol):
+    """The pending queries of a connection: a `ChainRunner`, or several of them."""
+
+    @property
+    def waiting(self) -> AbstractSet[WaitingQuery]:
+        """The queries that have no answer yet."""
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
+
+
 class StreamConnection(asyncio.Protocol, abc.ABC):
     """One client's connection, as its listener sees it.
 
@@ -52,11 +63,11 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     when it is lost.
     """
 
-    runner: ChainRunner
+    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
-    def secured(self, tls: ssl.SSLObject) -> None:  # noqa: B027 only encrypted connections call it
+    def secured(self, tls: ssl.SSLObject) -> None:
         """Continue after a TLS handshake; nothing is sent or received before it.
 
         `connection_made` has been called before, at the beginning of the handshake.
@@ -102,7 +113,7 @@ class StreamListener(Listener):
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
             most, max(most // SHARE_OF_ONE, 1)
         )
-        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._lost: set[PendingQueries] = set()  # of closed connections with pending queries
         self._tls: TLSAcceptance | None = None
         self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
 
@@ -128,6 +139,12 @@ class StreamListener(Listener):
     def _new_protocol(self) -> asyncio.BaseProtocol:
         connection = self.new_connection()
         return connection if self._tls is None else self._tls.secure(connection)
+
+    def limit_connections(self, most: int) -> None:
+        """Change the limit of open connections to `most`; 0 for that of the process only."""
+        of_process = max(descriptor_limit() // 8, 1)
+        most = min(most, of_process) if most else of_process
+        self._limit.resize(most, max(most // SHARE_OF_ONE, 1))
 
     def start(self) -> None:
         """Start accepting connections."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "/dns-query"
 MEDIA_TYPE: Final = "application/dns-message"
-_TEXT: Final = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
 
 MAX_CONTENT: Final = 65_536
 """Bytes of the content of a POST request, and of the message in the URL of a GET request."""
@@ -152,16 +152,21 @@ def response(message: bytes, reply: bytes) -> DoHResponse:
     """
     if not reply:
         return refusal(NO_REPLY)
-    if reply[3] & 15 in (FORMERR, NOTIMP) and type(accept(message)) is not Request:
+    if is_refused(message, reply):
         return refusal(BAD_REQUEST)
     return DoHResponse(OK, fields(MEDIA_TYPE, len(reply), max_age(reply)), reply)
+
+
+def is_refused(message: bytes, reply: bytes) -> bool:
+    """Return whether `reply` comes from the server itself: no plugin was asked for `message`."""
+    return reply[3] & 15 in (FORMERR, NOTIMP) and type(accept(message)) is not Request
 
 
 def refusal(status: int) -> DoHResponse:
     """Return the response to a request that carries no query, or whose query got no reply."""
     text = _TEXTS[status]
     extra = ("x-content-type-options", "nosniff")
-    return DoHResponse(status, (*fields(_TEXT, len(text)), extra), text)
+    return DoHResponse(status, (*fields(TEXT, len(text)), extra), text)
 
 
 def fields(media_type: str, size: int, age: int | None = None) -> Fields:

@@ -31,7 +31,15 @@ class DoHApplication:
 class DoHExchange:
     """One request and its response."""
 
-    __slots__ = ("_connection", "_counter", "_is_answered", "_message", "_query", "_respond", "request")
+    __slots__ = (
+        "_connection",
+        "_counter",
+        "_is_answered",
+        "_message",
+        "_query",
+        "_respond",
+        "request",
+    )
 
     def __init__(
         self,
@@ -45,14 +53,13 @@ class DoHExchange:
         self._message = b""
         self._query: StreamQuery | None = None
         self._is_answered = False
-        self._refuse_early()
 
     def receive(self, content: bytes) -> None:
-        """Take a piece of the content; refuse a request with too much of it."""
+        """Take a piece of the content; refuse a request whose content is of no use."""
         self.request.receive(content)
-        self._refuse_early()
+        self._refuse()
 
-    def _refuse_early(self) -> None:
+    def _refuse(self) -> None:
         if self.request.status != doh.OK and not self._is_answered:
             self._answer(doh.refusal(self.request.status))
 
@@ -65,7 +72,7 @@ class DoHExchange:
             facts = self.request.facts
             self._query = self._connection.ask(self._message, facts, self._deliver)
         else:
-            self._refuse_early()
+            self._refuse()
 
     def _deliver(self, reply: bytes) -> None:
         self._answer(doh.response(self._message, reply))

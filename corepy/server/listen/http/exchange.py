@@ -24,7 +24,7 @@ class Exchange(Protocol):
     """A request that is being read or answered."""
 
     def receive(self, content: bytes) -> None:
-        """Take a piece of the content."""
+        """Take a piece of the content; with b"", refuse a request that is hopeless without it."""
 
     def end(self) -> None:
         """Answer: the request is complete."""
