@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corepy.dns import Identity, Reply
+    from corepy.server.listen.pending_limit import PendingLimit
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.waiting_query import WaitingQuery
 
@@ -45,14 +46,20 @@ class StreamQuery:
 class StreamQueries:
     """All of them: the `StreamConnection.runner` of such a connection."""
 
-    __slots__ = ("_pending",)
+    __slots__ = ("_client", "_limit", "_pending")
 
     def __init__(self) -> None:
+        self._limit: PendingLimit | None = None
+        self._client = b""
         self._pending: dict[StreamQuery, None] = {}
 
     def __len__(self) -> int:
         """Return the number of pending queries, also of streams that the client has reset."""
         return len(self._pending)
+
+    def limit_pending(self, limit: PendingLimit, client: bytes) -> None:
+        """Count the pending queries as those of `client`; called before `begin`."""
+        self._limit, self._client = limit, client
 
     def begin(
         self,
@@ -70,6 +77,8 @@ class StreamQueries:
         returns. The other arguments are those of `QueryPipeline.begin`.
         """
         query = StreamQuery(self, pipeline, deliver)
+        if self._limit is not None:
+            query.runner.limit_pending(self._limit, self._client)
         reply = pipeline.begin(message, received, peer, local, query.runner, identity)
         if reply is not None:
             return reply

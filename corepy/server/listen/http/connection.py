@@ -12,7 +12,6 @@ from corepy.server.listen.http.cached_answers import find_cached
 from corepy.server.listen.stream_listener import StreamConnection
 from corepy.server.listen.stream_queries import StreamQueries
 from corepy.server.listen.tcp import DRAIN_IDLE
-from corepy.server.listen.tls_facts import facts_of
 
 if TYPE_CHECKING:
     import ssl
@@ -92,8 +91,11 @@ class HTTPConnection(StreamConnection):
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """Begin the session that the client has negotiated; without ALPN, HTTP/1.1."""
+        # Connections without TLS do not need the module.
+        from corepy.server.listen.tls_acceptance import facts
+
         self.last_activity = monotonic()
-        self._identity = replace(self._identity, tls=facts_of(tls))
+        self._identity = replace(self._identity, tls=facts(tls))
         self._begin(self.listener.new_session(self, tls.selected_alpn_protocol()))
 
     def _begin(self, session: Session) -> None:

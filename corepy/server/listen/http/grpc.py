@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
+from corepy.net.descriptors import descriptor_limit
 from corepy.plugin import GRPCLimits, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.http.grpc_exchange import GRPCApplication
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.listener import H2, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
+from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ class GRPCListener(HTTPListener):
     def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on; see `StreamListener.swap`."""
         super().swap(router, config)
-        limits = config.get(GRPCLimits)
-        self.limit_connections(limits.max_connections)
-        self._max_streams = limits.max_streams
+        self._max_streams = config.get(GRPCLimits).max_streams
+
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; without one, what the descriptors allow."""
+        return config.get(GRPCLimits).max_connections or max(descriptor_limit() // SHARE, 1)
 
     def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
         """Return a session of HTTP/2, also for a client without ALPN."""

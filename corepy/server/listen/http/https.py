@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
+from corepy.net.descriptors import descriptor_limit
 from corepy.plugin import HTTPSLimits, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
@@ -12,6 +13,7 @@ from corepy.server.listen.http.http1 import HTTP1Session
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.listener import H2, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
+from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from corepy.server.listen.http.connection import HTTPConnection
     from corepy.server.listen.http.exchange import Session
     from corepy.server.listen.query_listener import ListenerContext
-    from corepy.server.listen.router import Router
 
 RESPONSES: Final = metrics.counter(
     "coredns_dns_https_responses_total",
@@ -43,10 +44,9 @@ class HTTPSListener(HTTPListener):
         super().__init__(sock, context)
         self._counter = doh.ResponseCounter(RESPONSES, context.label)
 
-    def swap(self, router: Router, config: ListenerConfig) -> None:
-        """Use `router` and `config` from the next query on; see `StreamListener.swap`."""
-        super().swap(router, config)
-        self.limit_connections(config.get(HTTPSLimits).max_connections)
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; without one, what the descriptors allow."""
+        return config.get(HTTPSLimits).max_connections or max(descriptor_limit() // SHARE, 1)
 
     def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
         """Return the session for a protocol; see `HTTPListener.new_session`."""
