@@ -25,6 +25,7 @@ class GRPCListener(HTTPListener):
     """One listening TCP socket of DNS over gRPC."""
 
     protocol: ClassVar[str] = "grpc"
+    pads_replies: ClassVar[bool] = True
     application_protocols: ClassVar[tuple[str, ...]] = (H2,)
 
     def swap(self, router: Router, config: ListenerConfig) -> None:

@@ -38,6 +38,7 @@ class HTTPSListener(HTTPListener):
     """One listening TCP socket of DNS over HTTPS."""
 
     protocol: ClassVar[str] = "https"
+    pads_replies: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Listen at `sock`."""
