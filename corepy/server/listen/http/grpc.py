@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.descriptors import descriptor_limit
-from corepy.plugin import GRPCLimits, Timeouts, TLSSetting, TSIGKeys
+from corepy.plugin import GRPCLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.http.grpc_exchange import GRPCApplication
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.listener import H2, HTTPListener
@@ -25,6 +25,7 @@ class GRPCListener(HTTPListener):
     """One listening TCP socket of DNS over gRPC."""
 
     protocol: ClassVar[str] = "grpc"
+    is_checkable: ClassVar[bool] = True
     pads_replies: ClassVar[bool] = True
     application_protocols: ClassVar[tuple[str, ...]] = (H2,)
 
@@ -56,6 +57,6 @@ TRANSPORT: Final = Transport(
     "grpc",
     SCHEMES["grpc"],
     (GRPCListener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting, GRPCLimits),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy, GRPCLimits),
     find_listener_problem=find_problem,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.descriptors import descriptor_limit
-from corepy.plugin import HTTPSLimits, Timeouts, TLSSetting, TSIGKeys, metrics
+from corepy.plugin import HTTPSLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
 from corepy.server.listen.http.http1 import HTTP1Session
@@ -38,6 +38,7 @@ class HTTPSListener(HTTPListener):
     """One listening TCP socket of DNS over HTTPS."""
 
     protocol: ClassVar[str] = "https"
+    is_checkable: ClassVar[bool] = True
     pads_replies: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
@@ -69,6 +70,6 @@ TRANSPORT: Final = Transport(
     "https",
     SCHEMES["https"],
     (HTTPSListener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting, HTTPSLimits),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy, HTTPSLimits),
     find_listener_problem=find_problem,
 )
