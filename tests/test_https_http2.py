@@ -489,7 +489,12 @@ def test_a_frame_that_is_announced_as_too_large_is_not_awaited(client):
 
 # The mistakes of h2spec.
 
-PSEUDO = [(":method", "POST"), (":scheme", "https"), (":authority", ORIGIN), (":path", "/dns-query")]
+PSEUDO = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":authority", ORIGIN),
+    (":path", "/dns-query"),
+]
 
 
 def heads(*fields):

@@ -11,8 +11,10 @@ from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
 from corepy.server.listen.http.http1 import HTTP1Session
 from corepy.server.listen.http.http2 import HTTP2Session
-from corepy.server.listen.http.listener import H2, HTTPListener
+from corepy.server.listen.http.listener import H2, HTTP1, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
+from corepy.server.listen.http.self_check import answers
+from corepy.server.listen.status_query import status_query
 from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
@@ -56,6 +58,15 @@ class HTTPSListener(HTTPListener):
         if protocol == H2:
             return HTTP2Session(connection, application, MAX_STREAMS, self._count_ok)
         return HTTP1Session(connection, application)
+
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Send a STATUS query to `address`, which is refused; return whether it is answered."""
+        query = status_query()
+        head = (
+            f"POST {doh.PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(query)}\r\n\r\n"
+        )
+        protocol = None if self._tls is None else HTTP1
+        return await answers(address, protocol, head.encode() + query, b"HTTP/1.1 400 ")
 
     def _count_ok(self) -> None:
         self._counter[doh.OK].value += 1
