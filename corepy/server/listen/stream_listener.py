@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -27,9 +27,9 @@ from corepy.server.listen.query_listener import Listener
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Set as AbstractSet
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.proxied_streams import ProxiedStreams
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
@@ -60,6 +60,20 @@ SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
 
+class PendingQueries(Protocol):
+    """The pending queries of a connection: a `ChainRunner`, or several of them."""
+
+    @property
+    def waiting(self) -> AbstractSet[WaitingQuery]:
+        """The queries that have no answer yet."""
+
+    def limit_pending(self, limit: PendingLimit, client: bytes) -> None:
+        """Count the pending queries as those of `client` from now on."""
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamConnection(asyncio.Protocol, abc.ABC):
     """One client's connection, as its listener sees it.
@@ -74,7 +88,7 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     It is set before `connection_made`.
     """
 
-    runner: ChainRunner
+    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
@@ -135,7 +149,7 @@ class StreamListener(Listener):
         self.turns = Turns()
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(1, 1)
         self._pending = PendingLimit()
-        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._lost: set[PendingQueries] = set()  # of closed connections with pending queries
         self._proxied: ProxiedStreams | None = None
         self._tls: TLSAcceptance | None = None
         self._acceptor = StreamAcceptor(sock, self._new_protocol, self.label, server_logger())

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 IN_TREE: Final = {
     "dns": "corepy.server.listen.plain_dns",
     "tls": "corepy.server.listen.dns_over_tls",
+    "https": "corepy.server.listen.http.https",
+    "grpc": "corepy.server.listen.http.grpc",
 }
 """The modules of the transports in the tree by scheme."""
 
