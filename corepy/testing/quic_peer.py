@@ -95,6 +95,7 @@ class QUICPeer:
     def connect(self) -> Self:
         """Complete the handshake."""
         self.until(lambda: self.handshake is not None)
+        self.send()
         return self
 
     def send(self) -> None:
