@@ -91,6 +91,18 @@ class Timeouts(ListenerSetting):
     max_queries: int | None = None
     """Maximum queries on one connection before it is closed; None for no limit."""
 
+    max_connections: int | None = None
+    """Maximum connections of the listener; None for a default that depends on memory."""
+
+    max_client_connections: int | None = None
+    """Maximum connections of one client, an IPv4 address or an IPv6 /64; None for half of all."""
+
+    max_pending: int | None = None
+    """Maximum queries of all connections that wait for replies; None for the default.
+
+    One client may have three quarters of them.
+    """
+
     given: frozenset[str] = frozenset()
     """The names of the fields that the block gives, even if their values are the defaults."""
 
@@ -109,7 +121,15 @@ class Timeouts(ListenerSetting):
         return merged, []
 
 
-_LIMITS: Final = ("read", "idle", "write", "max_queries")
+_LIMITS: Final = (
+    "read",
+    "idle",
+    "write",
+    "max_queries",
+    "max_connections",
+    "max_client_connections",
+    "max_pending",
+)
 
 
 class ServerCertificate(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -18,6 +18,8 @@ from corepy.net.own_connections import is_own
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.plugin.log import server_logger
+from corepy.plugin.memory_limit import cgroup_limit
+from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
@@ -31,12 +33,16 @@ if TYPE_CHECKING:
     from corepy.server.listen.tls_acceptance import TLSAcceptance
     from corepy.server.listen.waiting_query import WaitingQuery
 
-MAX_CONNECTIONS = 1000
-"""Open connections per listener.
+MAX_CONNECTIONS = 4000
+SHARE = 8
+"""The default limits of open connections per listener.
 
-They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
-too.
+There are at most MAX_CONNECTIONS. They have at most 1/SHARE of the process's descriptors, since
+other listeners and upstreams need some, too, and of the cgroup's memory limit.
 """
+
+TLS_SIZE: Final = 24 * 1024
+"""Bytes of memory that TLS adds to an idle connection, at most."""
 
 LOST_INTERVAL = 1.0
 """Seconds between two checks for pending queries of closed connections."""
@@ -85,6 +91,9 @@ class StreamListener(Listener):
 
     network: ClassVar[str] = "tcp"
 
+    connection_size: ClassVar[int] = 8 * 1024
+    """Bytes of memory for an idle connection, at most, without TLS."""
+
     application_protocols: ClassVar[tuple[str, ...]] = ()
     """What the listener negotiates with ALPN, in the order of preference.
 
@@ -98,10 +107,8 @@ class StreamListener(Listener):
         self.connections: dict[StreamConnection, None] = {}
         self.draining = False
         self.turns = Turns()
-        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
-        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
-            most, max(most // SHARE_OF_ONE, 1)
-        )
+        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(1, 1)
+        self._pending = PendingLimit()
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
         self._tls: TLSAcceptance | None = None
         self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
@@ -114,8 +121,22 @@ class StreamListener(Listener):
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)
+        self._pending.most = self.timeouts.max_pending or MAX_PENDING
         if self.application_protocols:
             self._use_certificate(config.get(TLSSetting))
+        most = self.most_connections(config)
+        of_one = self.timeouts.max_client_connections or max(most // SHARE_OF_ONE, 1)
+        self._limit.resize(most, of_one)
+
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; a subclass may have a setting of its own."""
+        given = config.get(Timeouts).max_connections
+        if given is not None:
+            return given
+        size = self.connection_size + (0 if self._tls is None else TLS_SIZE)
+        memory = cgroup_limit()
+        fitting = MAX_CONNECTIONS if memory is None else memory // SHARE // size
+        return max(min(MAX_CONNECTIONS, descriptor_limit() // SHARE, fitting), 1)
 
     def _use_certificate(self, setting: TLSSetting) -> None:
         if setting.source is None:
@@ -138,11 +159,16 @@ class StreamListener(Listener):
         self._acceptor.pause()
 
     def admit(self, added: StreamConnection, peer: object) -> None:
-        """Register `added`, and close another connection if there are too many."""
+        """Register `added`, and close another connection if there are too many.
+
+        `peer` is the address of the client. Its pending queries are limited, too.
+        """
         self.connections[added] = None
         if is_own(peer):
             return
-        evicted = self._limit.take(client_of(peer), added)
+        client = client_of(peer)
+        added.runner.limit_pending(self._pending, client)
+        evicted = self._limit.take(client, added)
         if evicted is not None:
             evicted.make_room()
 

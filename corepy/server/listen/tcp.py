@@ -20,6 +20,8 @@ from corepy.server.listen.status_query import is_answered
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
+    import ssl
+
     from corepy.dns import Identity, Reply, Request
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.series_sender import SeriesSender
@@ -49,6 +51,7 @@ class TCPListener(StreamListener):
     protocol: ClassVar[str] = "tcp"
     is_checkable: ClassVar[bool] = True
     takes_series: ClassVar[bool] = True
+    states_idle_timeout: ClassVar[bool] = True
 
     def new_connection(self) -> StreamConnection:
         """Return the protocol for a connection that is being accepted."""
@@ -101,6 +104,10 @@ class TCPConnection(StreamConnection):
             self.drain()
             return
         self._timer = self._loop.call_later(self._listener.timeouts.read, self._check_idle)
+
+    def secured(self, tls: ssl.SSLObject) -> None:
+        """Wait for the first query from now on: the handshake is over."""
+        self.last_activity = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""

@@ -7,6 +7,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+from corepy.dns.identity import TLSFacts
+from corepy.net.own_connections import is_own
 from corepy.net.tls_stream import BUFFER_SIZE, TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 QUIET: Final = 60.0
 """Minimum seconds between two log lines about failed handshakes of a listener."""
+
+_SERVER_NAME: Final = "corepy_server_name"
+"""The attribute of an `ssl.SSLObject` with the name that the client asked for."""
 
 _contexts: WeakValueDictionary[tuple[bytes, tuple[str, ...]], ssl.SSLContext] = (
     WeakValueDictionary()
@@ -58,14 +63,34 @@ class TLSAcceptance:
         return TLSStream(connection, self.context(), self._buffer, self._failed)
 
     def _failed(self, peer: object, error: Exception) -> None:
-        """Log a failed handshake, seldom: any client can cause one."""
+        """Log a failed handshake, seldom: any client can cause one.
+
+        The self-check has no certificate for servers that demand one.
+        """
         now = monotonic()
-        if now >= self._quiet_until:
+        if now >= self._quiet_until and not is_own(peer):
             self._quiet_until = now + QUIET
             reason = getattr(error, "reason", None) or describe(error)
             server_logger().warning(
                 "%s: a TLS handshake with %s failed: %s", self._label, peer, reason
             )
+
+
+def facts(tls: ssl.SSLObject) -> TLSFacts:
+    """Return the parameters of a connection after its handshake."""
+    cipher = tls.cipher()
+    return TLSFacts(
+        tls.version() or "",
+        cipher[0] if cipher else "",
+        getattr(tls, _SERVER_NAME, ""),
+        tls.selected_alpn_protocol() or "",
+        tls.getpeercert(binary_form=True) if tls.context.verify_mode else None,
+    )
+
+
+def _keep_server_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+    """Keep the name that the client asks for (SNI); Python's ssl shows it to this callback only."""
+    setattr(tls, _SERVER_NAME, name or "")
 
 
 def _shared(source: CertificateSource, protocols: tuple[str, ...]) -> ssl.SSLContext:
@@ -74,5 +99,7 @@ def _shared(source: CertificateSource, protocols: tuple[str, ...]) -> ssl.SSLCon
     if context is None:
         context = source.create_context()
         context.set_alpn_protocols(list(protocols))
+        if context.sni_callback is None:
+            context.sni_callback = _keep_server_name
         _contexts[key] = context
     return context
