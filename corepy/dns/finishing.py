@@ -13,8 +13,8 @@ from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, NOERROR, NOTAUTH, SERVFAIL
 from corepy.dns.edns import (
     OPT_SIZE,
-    OPTION_HEADER_SIZE,
     OPTION_EDE,
+    OPTION_HEADER_SIZE,
     OPTION_PADDING,
     OPTION_TCP_KEEPALIVE,
     opt_record,

@@ -274,6 +274,9 @@ class HTTPSLimits(_FirstBlockDecides):
     max_connections: int = 200
     """0 for no limit."""
 
+    plaintext: bool = False
+    """Whether the listener serves HTTP without TLS, which a proxy terminates."""
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPS3Limits(_FirstBlockDecides):
@@ -295,3 +298,6 @@ class GRPCLimits(_FirstBlockDecides):
 
     max_connections: int = 200
     """0 for no limit."""
+
+    plaintext: bool = False
+    """Whether the listener serves HTTP/2 without TLS, which a proxy terminates."""

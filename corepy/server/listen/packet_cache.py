@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import struct
 from asyncio import get_running_loop
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from corepy.dns import ANONYMOUS, wire
 from corepy.dns.edns import is_uniform
@@ -119,6 +119,7 @@ class CachedReply:
         "hit_listeners",
         "hits",
         "iov",
+        "shaped",
         "size",
     )
 
@@ -139,6 +140,8 @@ class CachedReply:
         )
         self.gates = tuple(it for it in reply.hit_counters if hasattr(it, "over_limit"))
         """The gates that decide about each repetition."""
+        self.shaped: Any = None
+        """The reply in the form of another protocol, until its TTLs change; for the listener."""
         self._since = reply.since
         self._aged = int(now - reply.since)
         self._offsets: list[int] | None = None
@@ -157,6 +160,7 @@ class CachedReply:
 
     def age(self, now: float) -> None:
         """Lower the TTLs to their values at `now`, and set `due` to their next change."""
+        self.shaped = None
         seconds = int(now - self._since)
         if seconds > self._aged:
             if self._offsets is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -25,9 +25,9 @@ from corepy.server.listen.query_listener import Listener
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Set as AbstractSet
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
     from corepy.server.listen.tls_acceptance import TLSAcceptance
@@ -51,6 +51,20 @@ SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
 
+class PendingQueries(Protocol):
+    """The pending queries of a connection: a `ChainRunner`, or several of them."""
+
+    @property
+    def waiting(self) -> AbstractSet[WaitingQuery]:
+        """The queries that have no answer yet."""
+
+    def limit_pending(self, limit: PendingLimit, client: bytes) -> None:
+        """Count the pending queries as those of `client` from now on."""
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
+
+
 class StreamConnection(asyncio.Protocol, abc.ABC):
     """One client's connection, as its listener sees it.
 
@@ -58,11 +72,11 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     when it is lost.
     """
 
-    runner: ChainRunner
+    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
-    def secured(self, tls: ssl.SSLObject) -> None:  # noqa: B027 only encrypted connections call it
+    def secured(self, tls: ssl.SSLObject) -> None:
         """Continue after a TLS handshake; nothing is sent or received before it.
 
         `connection_made` has been called before, at the beginning of the handshake.
@@ -109,7 +123,7 @@ class StreamListener(Listener):
         self.turns = Turns()
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(1, 1)
         self._pending = PendingLimit()
-        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._lost: set[PendingQueries] = set()  # of closed connections with pending queries
         self._tls: TLSAcceptance | None = None
         self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
 

@@ -66,6 +66,7 @@ class TCPListener(StreamListener):
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
+    runner: ChainRunner
     identity: Identity = ANONYMOUS
     """The identity of all queries; a subclass for another transport may set it."""
 

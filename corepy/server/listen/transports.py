@@ -27,6 +27,8 @@ IN_TREE: Final = {
     "dns": "corepy.server.listen.plain_dns",
     "tls": "corepy.server.listen.dns_over_tls",
     "quic": "corepy.server.listen.dns_over_quic",
+    "https": "corepy.server.listen.http.https",
+    "grpc": "corepy.server.listen.http.grpc",
 }
 """The modules of the transports in the tree by scheme."""
 
