@@ -135,11 +135,21 @@ class ServerConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         return 0 if stream is None else len(stream.sender._buffer)
 
+    def accepts(self, stream_id: int) -> bool:
+        """Return whether the client still wants to receive something over a stream."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.sender._reset_error_code is None
+
     def end_stream(self, stream_id: int, data: bytes) -> None:
         """Send the last `data` of a stream, unless the client has cancelled it."""
-        stream = self._streams.get(stream_id)
-        if stream is not None and stream.sender._reset_error_code is None:
+        if self.accepts(stream_id):
             self.send_stream_data(stream_id, data, end_stream=True)
+
+    def stop_reading(self, stream_id: int, error_code: int) -> None:
+        """Ask the client not to send the rest of a stream."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            stream.receiver.stop(error_code)
 
     def abandon(self, stream_id: int, error_code: int) -> None:
         """End both directions of a stream with an error."""
@@ -147,8 +157,7 @@ class ServerConnection(QuicConnection):
         if stream is None:
             return
         stream.sender.reset(error_code)
-        if not stream.receiver.is_finished:
-            stream.receiver.stop(error_code)
+        self.stop_reading(stream_id, error_code)
 
     def _replenish_connection_ids(self) -> None:
         """Make IDs of our own form."""

@@ -16,7 +16,14 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
 from corepy.net.quic.connection import ServerConnection
 from corepy.net.quic.handshakes import Handshakes
-from corepy.net.quic.identifiers import ID_SIZE, LONG_HEADER, OWNER_SIZE, Identifiers, destination
+from corepy.net.quic.identifiers import (
+    FIXED_BIT,
+    ID_SIZE,
+    LONG_HEADER,
+    OWNER_SIZE,
+    Identifiers,
+    destination,
+)
 from corepy.net.quic.stateless import VERSIONS, Resets, version_negotiation
 from corepy.net.quic.tickets import Tickets
 from corepy.net.quic.timers import Timers
@@ -166,7 +173,7 @@ class Demultiplexer:
     def _unknown(self, datagram: Datagram, to: bytes, now: float) -> Application | None:
         """Return a new connection for a client's first datagram; None for any other."""
         data, peer, local = datagram
-        if not data:
+        if not data or (not data[0] & FIXED_BIT and not data[0] & LONG_HEADER):
             return None
         if not data[0] & LONG_HEADER:
             reset = self._resets.answer(data, to, now) if len(to) == ID_SIZE else None

@@ -18,6 +18,7 @@ ID_SIZE: Final = 12
 
 RESET_TOKEN_SIZE: Final = 16
 LONG_HEADER: Final = 0x80
+FIXED_BIT: Final = 0x40
 _LONG_ID: Final = 6
 """Offset of the destination connection ID behind its length in a long header (RFC 8999)."""
 

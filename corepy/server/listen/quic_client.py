@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns import Identity
 from corepy.dns.identity import TLSFacts
 from corepy.dns.replayable import is_replayable
+from corepy.net.connection_limit import client_of
 from corepy.plugin.log import server_logger
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class QUICClient(abc.ABC):
         self.listener = listener
         self.quic = quic
         self.peer = peer
+        self.place = client_of(peer)
+        """The client in limits: an address, or an IPv6 /64."""
         self.last_activity = monotonic()
         self.streams: dict[int, QueryStream] = {}
         """The streams whose queries are not answered."""

@@ -8,12 +8,13 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from corepy.net.connection_limit import ConnectionLimit, client_of
+from corepy.net.connection_limit import ConnectionLimit
 from corepy.net.quic.demultiplexer import Demultiplexer
 from corepy.net.quic.relay import Datagram, Relay
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
+from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.quic_configuration import Configurations
 from corepy.server.listen.quic_probe import is_answered
 from corepy.server.listen.query_listener import Listener
@@ -52,6 +53,7 @@ class QUICListener(Listener):
 
     network: ClassVar[str] = "udp"
     is_checkable: ClassVar[bool] = True
+    pads_replies: ClassVar[bool] = True
 
     application_protocol: ClassVar[str]
     """What is negotiated with ALPN."""
@@ -74,8 +76,9 @@ class QUICListener(Listener):
         self._port = self.local[1].to_bytes(2, "big")
         self._received: list[Datagram] = []
         self._is_processing = self._is_flushing = False
-        self._limit: ConnectionLimit[QUICClient]
-        self._most = -1
+        self._limit: ConnectionLimit[QUICClient] = ConnectionLimit(1, 1)
+        self.pending_limit = PendingLimit()
+        """The queries in flight of each client."""
         self.pending = 0
         """Queries in flight."""
         self.most_pending = UNLIMITED
@@ -105,22 +108,16 @@ class QUICListener(Listener):
             raise ValueError(f"{self.label} has no certificate")
         self._configurations.use(source, self.timeouts.idle)
         self._use_secret()
+        self.pending_limit.most = self.timeouts.max_pending or MAX_PENDING
         self.windows, most = self.limits(config)
-        self._limit_connections(most or UNLIMITED)
+        most = self.timeouts.max_connections or most or UNLIMITED
+        of_one = self.timeouts.max_client_connections or max(most // SHARE_OF_ONE, 1)
+        self._limit.resize(most, of_one)
 
     def _use_secret(self) -> None:
         secret = self._configurations.secret()
         if secret:
             self.demultiplexer.use_secret(secret)
-
-    def _limit_connections(self, most: int) -> None:
-        if most == self._most:
-            return
-        self._most = most
-        self._limit = ConnectionLimit(most, max(most // SHARE_OF_ONE, 1))
-        for connection in list(self.connections):
-            if connection.quic.is_established:
-                self.admit(connection)
 
     # Called by the demultiplexer
 
@@ -154,7 +151,7 @@ class QUICListener(Listener):
 
     def admit(self, added: QUICClient) -> None:
         """Register a connection after its handshake; close another one if there are too many."""
-        evicted = self._limit.take(client_of(added.peer), added)
+        evicted = self._limit.take(added.place, added)
         if evicted is not None:
             evicted.make_room()
             self.touch(evicted)
@@ -163,8 +160,7 @@ class QUICListener(Listener):
         """Unregister a connection that has ended; its pending queries keep their time limit."""
         self.connections.pop(connection, None)
         self.turns.forget(connection)
-        if self._most >= 0:
-            self._limit.remove(connection)
+        self._limit.remove(connection)
         self.starving.pop(connection, None)
 
     def outlive(self, runner: ChainRunner) -> None:

@@ -7,9 +7,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.http.cached_answers import find_cached
 
 if TYPE_CHECKING:
-    from corepy.dns import Reply
+    from corepy.dns import Identity, Reply
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.quic_client import QUICClient
     from corepy.server.listen.waiting_query import WaitingQuery
@@ -48,27 +49,27 @@ class QueryStream:
         self._accepted: Future[None] | None = None
         self.runner: ChainRunner | None = None
 
+    @property
+    def identity(self) -> Identity:
+        """The identity of the query."""
+        return self.client.identity
+
     def begin(self, now: float) -> bytes | None:
         """Return the reply to `message`: empty if none is sent, None if it follows later."""
         client, message = self.client, self.message
         listener = client.listener
         pipeline = listener.pipeline
         peer, local = client.quic.client_address
-        entry = pipeline.packets.find(message[2:], now)
-        if entry is None:
-            self.runner = ChainRunner(self._deliver)
-            local = listener.local if local is None else local
-            wire = pipeline.begin(message, now, peer, local, self.runner, client.identity)
-            if wire is None:
-                listener.pending += 1
-            return wire
-        if entry.hit_listeners:
-            entry.show(message[:2], peer, now)
-        sampler = pipeline.traffic.repeated
-        sampler.left = left = sampler.left - 1
-        if left <= 0:
-            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry, now)
-        return message[:2] + entry.body
+        entry = find_cached(pipeline, message, peer, now)
+        if entry is not None:
+            return message[:2] + entry.body
+        self.runner = ChainRunner(self._deliver)
+        self.runner.limit_pending(listener.pending_limit, client.place)
+        local = listener.local if local is None else local
+        wire = pipeline.begin(message, now, peer, local, self.runner, self.identity)
+        if wire is None:
+            listener.pending += 1
+        return wire
 
     def _deliver(self, query: WaitingQuery, reply: Reply) -> None:
         client = self.client

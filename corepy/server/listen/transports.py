@@ -28,6 +28,7 @@ IN_TREE: Final = {
     "tls": "corepy.server.listen.dns_over_tls",
     "quic": "corepy.server.listen.dns_over_quic",
     "https": "corepy.server.listen.http.https",
+    "https3": "corepy.server.listen.http.https3",
     "grpc": "corepy.server.listen.http.grpc",
 }
 """The modules of the transports in the tree by scheme."""
