@@ -220,11 +220,13 @@ def test_queries_in_flight_are_limited(tmp_path):
 
 
 @pytest.mark.parametrize("is_sent", [True, False])
-def test_a_client_cancels_a_query_in_the_cache(client, is_sent):
+def test_a_client_cancels_a_query_in_the_cache(client, doq, is_sent):
     client.ask(ask("cached"))
     stream = client.query(ask("cached"))
     if is_sent:
         client.send()
     client.quic.stop_stream(stream, CANCELLED)
     client.until(lambda: stream in client.errors or stream in client.ended)
+    (connection,) = doq.call(lambda: list(doq.listener.connections))[-1:]
+    wait_until(lambda: not connection.streams)
     assert rcode(client.ask(ask("after"))) == 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pylsqpack
 from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
-
-if TYPE_CHECKING:
-    from corepy.net.quic.connection import ServerConnection
 
 MAX_HEADER: Final = 16 * 1024
 """Bytes of the header of a request, as it is sent and as RFC 9114 section 4.2.2 counts it."""
@@ -26,9 +23,6 @@ class ServerH3(H3Connection):
     A dynamic table would let a short header refer to a long field thousands of times, and takes
     memory for each connection.
     """
-
-    def __init__(self, quic: ServerConnection) -> None:
-        super().__init__(quic)
 
     def _init_connection(self) -> None:
         self._max_table_capacity = self._blocked_streams = 0

@@ -113,7 +113,9 @@ class QUICClient(abc.ABC):
         A query whose repetition has an effect waits for the handshake: early data may be a replay
         of an attacker, who cannot complete the handshake (RFC 9250 section 4.5, RFC 8470).
         """
-        if self.quic.is_established or is_replayable(stream.message):
+        if not self.quic.accepts(stream.number):  # cancelled before the query was complete
+            del self.streams[stream.number]
+        elif self.quic.is_established or is_replayable(stream.message):
             self._ready.append(stream)
         else:
             self._early.append(stream)

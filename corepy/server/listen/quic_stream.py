@@ -73,7 +73,7 @@ class QueryStream:
 
     def _deliver(self, query: WaitingQuery, reply: Reply) -> None:
         client = self.client
-        if reply.series is not None:
+        if reply.series is not None and client.listener.takes_series:
             # The other streams do not need the module.
             from corepy.server.listen.series_sender import SeriesSender
 
