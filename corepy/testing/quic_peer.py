@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections import defaultdict
@@ -111,13 +112,32 @@ class QUICPeer:
         """Send and receive until `is_done`; raise ClosedError or TimeoutError."""
         deadline = time.monotonic() + timeout
         while True:
-            self._take_events()
+            self.take()
             if is_done():
                 return
             if self.closed is not None:
                 raise ClosedError(self.closed)
             self.send()
             self._receive(deadline)
+
+    def receive_all(self) -> None:
+        """Receive the datagrams that have arrived."""
+        self.sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while True:
+                self._take_datagram(self.sock.recv(65536))
+
+    def wake(self, now: float) -> bool:
+        """Let a timer fire if it is time; return whether it was."""
+        timer = self.quic.get_timer()
+        if timer is None or timer > now:
+            return False
+        self.quic.handle_timer(now)
+        return True
+
+    def _take_datagram(self, datagram: bytes) -> None:
+        if not self.misses(datagram):
+            self.quic.receive_datagram(datagram, self.address, time.monotonic())
 
     def _receive(self, deadline: float) -> None:
         """Receive a datagram, or let a timer fire."""
@@ -132,10 +152,10 @@ class QUICPeer:
             if time.monotonic() >= timer:
                 self.quic.handle_timer(time.monotonic())
         else:
-            if not self.misses(datagram):
-                self.quic.receive_datagram(datagram, self.address, time.monotonic())
+            self._take_datagram(datagram)
 
-    def _take_events(self) -> None:
+    def take(self) -> None:
+        """Take the events that have happened."""
         if self.quic._close_event is not None:  # the event itself follows seconds later
             self.closed = self.quic._close_event.error_code
         while (event := self.quic.next_event()) is not None:
