@@ -19,12 +19,16 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.net.quic.identifiers import new_owner
+from corepy.net.sockets import SO_SNDBUFFORCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGEST: Final = 160 * 1024
-"""Bytes of a message; the kernel's default limit is 208 KiB."""
+LARGEST: Final = 48 * 1024
+"""Bytes of a message; by default the kernel keeps 208 KiB of a sender's messages in queues."""
+
+BUFFER: Final = 2 * 1024 * 1024
+"""Bytes of messages in queues, which the kernel grants to a process with CAP_NET_ADMIN."""
 
 _PREFIX: Final = "\0corepy-quic-"
 _LENGTHS: Final = struct.Struct("=HBB")
@@ -52,6 +56,8 @@ class Relay:
         self.sock = socket.socket(socket.AF_UNIX, kind)
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
             self.owner = self._bind()
         except OSError:
             self.sock.close()
