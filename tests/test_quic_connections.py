@@ -1,6 +1,5 @@
 """Connections over QUIC: early data, forged addresses, changed addresses, loss, and limits."""
 
-import os
 import random
 import socket
 import time
@@ -11,8 +10,7 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.net.frames import frame
-from corepy.net.quic import demultiplexer, handshakes
+from corepy.net.quic import handshakes
 from corepy.net.quic.identifiers import ID_SIZE, destination
 from corepy.net.quic.tickets import Tickets
 from corepy.server.listen.quic_probe import probe
@@ -85,7 +83,9 @@ def test_a_query_in_early_data_is_answered_before_the_handshake(doq):
         assert not newest(doq).quic.is_established
 
 
-@pytest.mark.parametrize("wire", [ask("early", "AXFR"), ask("early", opcode=4), ask()[:12] + b"\xff" * 5])
+@pytest.mark.parametrize(
+    "wire", [ask("early", "AXFR"), ask("early", opcode=4), ask()[:12] + b"\xff" * 5]
+)
 def test_what_is_not_safe_to_replay_waits_for_the_handshake(doq, wire):
     with resumed(doq) as client:
         late, early = client.query(wire), client.query(ask("early"))

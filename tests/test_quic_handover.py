@@ -10,7 +10,7 @@ from corepy.testing import free_port, run_command
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
 from corepy.testing.listening import children
-from corepy.testing.quic_peer import ClosedError, QUICPeer
+from corepy.testing.quic_peer import QUICPeer
 
 servers = helper_module(__file__, "quic_servers")
 load = helper_module(__file__, "quic_load")
@@ -54,7 +54,9 @@ def test_an_upgrade_loses_no_query(files, tmp_path):
             clients.answer_each()
             (old,) = children(command.process.pid)
             command.send_signal(signal.SIGUSR2)
-            clients.until(lambda: children(command.process.pid) and old not in children(command.process.pid))
+            clients.until(
+                lambda: children(command.process.pid) and old not in children(command.process.pid)
+            )
             clients.answer_each()
             assert clients.codes <= {0}
             assert clients.connections == 2 * CLIENTS
@@ -174,10 +176,9 @@ def test_a_server_that_stops_closes_idle_connections(tmp_path):
         server.call(server.listener.stop)
         assert client.close_code() == 0
         wait_until(lambda: server.call(lambda: server.listener.is_drained))
-        with pytest.raises(ClosedError), server.connect() as late:  # still answers, then closes
+        with server.connect() as late:  # it still answers
             assert rcode(late.ask(ask())) == 0
-            late.close_code()
-            late.ask(ask())
+            assert late.close_code() == 0
 
 
 def test_a_paused_listener_keeps_its_connections(tmp_path):

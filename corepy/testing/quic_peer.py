@@ -46,7 +46,7 @@ class QUICPeer:
         ticket: SessionTicket | None = None,
         **configuration: Any,
     ) -> None:
-        """`authority` has the CA of the server's certificate; `ticket` is for early data."""
+        """Take the CA of the server's certificate, and a ticket for early data."""
         self.address = address
         self.events: list[QuicEvent] = []
         self.data: dict[int, bytes] = defaultdict(bytes)
@@ -74,7 +74,7 @@ class QUICPeer:
         self.quic = QuicConnection(
             configuration=settings, session_ticket_handler=self.tickets.append
         )
-        self.rebind()
+        self.sock = self._open()
         self.quic.connect(address, time.monotonic())
 
     def __enter__(self) -> Self:
@@ -87,11 +87,14 @@ class QUICPeer:
 
     def rebind(self) -> None:
         """Use another port from now on, as after a NAT has forgotten the client."""
-        if hasattr(self, "sock"):
-            self.sock.close()
+        self.sock.close()
+        self.sock = self._open()
+
+    def _open(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.connect(self.address)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.connect(self.address)
+        return sock
 
     def connect(self) -> Self:
         """Complete the handshake."""

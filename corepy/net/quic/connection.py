@@ -1,7 +1,7 @@
 """`ServerConnection`: a connection of aioquic whose memory is bounded, whatever the client sends.
 
-aioquic's receive windows double whenever half of one is used, counted by the highest offset seen.
-A client that sends single bytes at ever higher offsets would make it reserve any amount of memory.
+aioquic's receive windows double whenever half of one is used, counted by the highest offset seen. A
+client that sends single bytes at ever higher offsets would make it reserve any amount of memory.
 Here a stream's window never grows, and the connection's window follows the data delivered.
 
 The overridden methods are private, so the version of aioquic is bounded in plugin.toml, and tests
@@ -14,8 +14,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aioquic.quic.connection import (
-    END_STATES,
     CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
     QuicConnection,
     QuicConnectionError,
     QuicConnectionId,
@@ -23,7 +23,7 @@ from aioquic.quic.connection import (
 from aioquic.quic.packet import QuicErrorCode
 
 if TYPE_CHECKING:
-    from aioquic.buffer import Buffer
+    from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.connection import Limit, QuicReceiveContext
     from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -126,7 +126,8 @@ class ServerConnection(QuicConnection):
     @property
     def cipher(self) -> str:
         """The name of the cipher suite."""
-        return f"TLS_{self.tls.key_schedule.cipher_suite.name}"
+        schedule = self.tls.key_schedule
+        return "" if schedule is None else f"TLS_{schedule.cipher_suite.name}"
 
     def unacknowledged(self, stream_id: int | None = None) -> int:
         """Return the bytes that the client has not acknowledged, of one stream or of all."""
@@ -217,5 +218,3 @@ class ServerConnection(QuicConnection):
 
 def _set(limit: Limit, value: int) -> None:
     limit.value = limit.sent = value
-
-

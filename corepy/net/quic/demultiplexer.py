@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aioquic.buffer import Buffer
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
 from aioquic.quic.events import (
     ConnectionIdIssued,
     ConnectionIdRetired,
@@ -100,9 +100,7 @@ class _Farewell:
 class Demultiplexer:
     """Passes datagrams to connections, and sends those of connections."""
 
-    def __init__(
-        self, host: Host, relay: Relay, secret: bytes, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, host: Host, relay: Relay, secret: bytes, clock: Callable[[], float]) -> None:
         """`secret` is shared by all processes of the server; `clock` is that of the event loop."""
         self._host = host
         self._relay = relay
@@ -216,7 +214,7 @@ class Demultiplexer:
         return application
 
     def touch(self, application: Application) -> None:
-        """Call `proceed` of an application, and send what its connection has to send, in `flush`."""
+        """Let an application proceed in `flush`, and send what its connection has to send."""
         if application in self._ids:
             self._touched[application] = None
 
@@ -248,15 +246,14 @@ class Demultiplexer:
 
     def _handle_events(self, application: Application) -> None:
         while (event := application.quic.next_event()) is not None:
-            kind = type(event)
-            if kind is HandshakeCompleted:
+            if isinstance(event, HandshakeCompleted):
                 self._end_handshake(application)
                 application.established()
-            elif kind is ConnectionIdIssued:
+            elif isinstance(event, ConnectionIdIssued):
                 self._add_id(application, event.connection_id)
-            elif kind is ConnectionIdRetired:
+            elif isinstance(event, ConnectionIdRetired):
                 self._remove_id(application, event.connection_id)
-            elif kind is ConnectionTerminated:
+            elif isinstance(event, ConnectionTerminated):
                 self._forget(application)
             else:
                 application.handle(event)

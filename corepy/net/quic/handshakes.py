@@ -2,8 +2,8 @@
 
 A client's first packet can have a forged source address, and makes the server sign and keep a
 connection. From `RETRY_FROM` handshakes in progress on, clients get a Retry packet, which costs the
-server little and no memory, and begin again with the token in it (RFC 9000 section 8.1.2). Validated
-clients share the places for handshakes (`corepy.net.connection_limit.Shares`).
+server little and no memory, and begin again with the token in it (RFC 9000 section 8.1.2).
+Validated clients share the places for handshakes (`corepy.net.connection_limit.Shares`).
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ class Identifiers:
         return self.owner + os.urandom(ID_SIZE - OWNER_SIZE)
 
     def reset_token(self, connection_id: bytes) -> bytes:
-        """Return the token with which any process of the server can end a connection (section 10.3).
+        """Return the token with which any process of the server can end a connection.
 
-        Tokens are not stored: they are derived from the ID.
+        Tokens are not stored: they are derived from the ID (RFC 9000 section 10.3.2).
         """
         digest = hashlib.blake2s(connection_id, digest_size=RESET_TOKEN_SIZE, key=self._secret)
         return digest.digest()

@@ -1,13 +1,14 @@
 """Passes datagrams of other processes' connections to those processes.
 
-Several processes may read one UDP socket, or sockets at one address: while a server is upgraded, with
-*multisocket*, and when a client's address changes. Each listener binds an abstract Unix socket with
-its number, which is part of its connection IDs (`corepy.net.quic.identifiers`). So a datagram reaches
-its connection without a register of processes, and a listener that no longer exists refuses it.
+Several processes may read one UDP socket, or sockets at one address: while a server is upgraded,
+with *multisocket*, and when a client's address changes. Each listener binds an abstract Unix socket
+with its number, which is part of its connection IDs (`corepy.net.quic.identifiers`). So a datagram
+reaches its connection without a register of processes, and a listener that no longer exists refuses
+it.
 
 A message contains all datagrams of a batch, since the kernel limits the messages in a queue to few.
-Messages of other users are dropped. A process of the same user could inject datagrams with any source
-address, as one with CAP_NET_RAW can into the UDP socket; QUIC authenticates them.
+Messages of other users are dropped. A process of the same user could inject datagrams with any
+source address, as one with CAP_NET_RAW can into the UDP socket; QUIC authenticates them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Datagram(NamedTuple):
 
     data: bytes
     peer: bytes
-    """The client's address as a raw sockaddr; a tuple where datagrams are not received in batches."""
+    """The client's address as a raw sockaddr; a tuple where there are no batches."""
 
     local: bytes | None
     """The address that received it, likewise; None at a socket that is bound to one address."""

@@ -1,8 +1,8 @@
 """Session tickets of a server, for resumption and early data (RFC 8446 section 4.6.1).
 
-A ticket of aioquic is a random number, so its session is stored. Each ticket can be used once, which
-is the first defence against replayed early data (RFC 8446 section 8.1). Clients get a new ticket with
-each connection.
+A ticket of aioquic is a random number, so its session is stored. Each ticket can be used once,
+which is the first defence against replayed early data (RFC 8446 section 8.1). Clients get a new
+ticket with each connection.
 """
 
 from __future__ import annotations

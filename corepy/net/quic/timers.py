@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
-Owner = TypeVar("Owner", bound="Hashable")
+Owner = TypeVar("Owner")
 
 
 class Timers(Generic[Owner]):

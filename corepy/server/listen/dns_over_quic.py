@@ -1,8 +1,8 @@
 """The transport quic://, DNS over QUIC (RFC 9250).
 
 Each query has a stream of its own: the client sends one message after its length and ends its
-direction, the server answers with one message, or a series of messages for a zone transfer. A client
-that breaks these rules loses its connection (section 4.3.3).
+direction, the server answers with one message, or a series of messages for a zone transfer. A
+client that breaks these rules loses its connection (section 4.3.3).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from corepy.dns.edns import parse_options
 from corepy.net.frames import frame
 from corepy.net.quic.connection import Windows
 from corepy.plugin import QUICLimits, Timeouts, TLSSetting, TSIGKeys, metrics
+from corepy.server.listen.doq_stream import DoQStream
 from corepy.server.listen.quic_client import MAX_PARTIAL, QUICClient
 from corepy.server.listen.quic_configuration import find_certificate_problem
 from corepy.server.listen.quic_listener import QUICListener
-from corepy.server.listen.quic_stream import QueryStream
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from corepy.net.quic.connection import ServerConnection
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.query_listener import ListenerContext
+    from corepy.server.listen.quic_stream import QueryStream
 
 LARGEST: Final = 2 + 0xFFFF
 """Bytes of a query with its length."""
@@ -95,6 +96,7 @@ class DoQClient(QUICClient):
     excessive_load = Code.EXCESSIVE_LOAD
 
     listener: DoQListener
+    streams: dict[int, DoQStream]  # type: ignore[assignment]  # nothing else is added
 
     def handle(self, event: QuicEvent) -> None:
         """Read a query, or its cancellation."""
@@ -107,7 +109,7 @@ class DoQClient(QUICClient):
         number = event.stream_id
         stream = self.streams.get(number)
         if stream is None:
-            stream = self.streams[number] = QueryStream(self, number)
+            stream = self.streams[number] = DoQStream(self, number)
         if stream.is_complete or stream.is_cancelled:
             return
         stream.data += event.data
@@ -120,7 +122,7 @@ class DoQClient(QUICClient):
         elif self.partial > MAX_PARTIAL:
             self._end(Code.EXCESSIVE_LOAD, "too many unfinished queries")
 
-    def _complete(self, stream: QueryStream, size: int) -> None:
+    def _complete(self, stream: DoQStream, size: int) -> None:
         self.partial -= len(stream.data)
         message = stream.message = bytes(stream.data[2:])
         stream.is_complete = True
@@ -163,11 +165,6 @@ class DoQClient(QUICClient):
         else:
             self.quic.abandon(stream.number, Code.UNSPECIFIED_ERROR)
             self.listener.count(Code.UNSPECIFIED_ERROR)
-
-    def send_part(self, stream: QueryStream, wire: bytes) -> None:
-        """Send a message of a series."""
-        self.quic.send_stream_data(stream.number, frame(wire))
-        self.touch()
 
     def end_series(self, stream: QueryStream, wire: bytes, *, is_broken: bool) -> None:
         """End the stream of a series."""

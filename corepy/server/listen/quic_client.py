@@ -190,7 +190,7 @@ class QUICClient(abc.ABC):
             if not stream.is_complete and now - stream.since > timeouts.read:
                 self.refuse_late(stream)
             elif stream.waits_since is not None and now - stream.waits_since > timeouts.write:
-                stream.give_up()
+                stream.cancel()
         most = timeouts.max_queries
         is_used_up = most is not None and self._queries >= most
         if is_used_up and self.is_idle and not self.quic.unacknowledged():

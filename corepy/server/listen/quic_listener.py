@@ -15,9 +15,9 @@ from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
 from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
+from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.quic_configuration import Configurations
 from corepy.server.listen.quic_probe import is_answered
-from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
     import socket

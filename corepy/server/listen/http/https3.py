@@ -84,7 +84,7 @@ class RequestStream(QueryStream):
     __slots__ = ("request", "size")
 
     def __init__(self, client: QUICClient, number: int) -> None:
-        """`number` is the ID of the stream."""
+        """Begin to receive the stream whose ID is `number`."""
         super().__init__(client, number)
         self.request: doh.DoHRequest | None = None
         self.size = 0
@@ -116,17 +116,18 @@ class H3Client(QUICClient):
             if isinstance(event, ProtocolNegotiated):
                 self._h3 = ServerH3(self.quic)
             return
-        if isinstance(event, StreamDataReceived) and event.stream_id % 4 == 0:
-            if not self._count(event):
-                return
+        if isinstance(event, StreamDataReceived) and not self._count(event):
+            return
         for each in self._h3.handle_event(event):
             self._handle(each)
         if isinstance(event, StopSendingReceived | StreamReset):
             self._cancel(event.stream_id)
 
     def _count(self, event: StreamDataReceived) -> bool:
-        """Count the bytes of a request; return whether it may go on."""
+        """Count the bytes of a request; return whether the connection may go on."""
         number, size = event.stream_id, len(event.data)
+        if number % 4:
+            return True
         stream = self.streams.get(number)
         if stream is None:
             if event.end_stream and not event.data:
@@ -220,7 +221,9 @@ class H3Client(QUICClient):
         if self._h3 is None or not self.quic.accepts(stream.number):
             return
         status = str(response.status).encode()
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.fields]
+        fields = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.fields
+        ]
         content = response.content
         self._h3.send_headers(stream.number, [(b":status", status), *fields], not content)
         if content:
