@@ -115,9 +115,7 @@ class Runner:
         with ExitStack() as stack:
             group = []
             for server in self._servers:
-                setting = case.setting(
-                    free_port(), self._upstream, self._zone, self._certificate
-                )
+                setting = case.setting(free_port(), self._upstream, self._zone, self._certificate)
                 if not server.takes_part(setting):
                     continue
                 if reason := server.unfit(setting):

@@ -316,14 +316,13 @@ def test_a_new_certificate_is_for_new_connections(authority, context, tmp_path):
 
 
 def test_a_stopping_server_answers_pending_queries(files, context):
-    with gated(files) as (server, gate, listener):
-        with Client(server.address, context) as client:
-            client.send(query("busy.example.", id=5))
-            wait_until(lambda: len(listener.waiting()) == 1)
-            server.call(listener.stop)
-            server.call(gate.open.set)
-            assert client.receive()[:2] == b"\0\5"
-            assert client.is_closed()
+    with gated(files) as (server, gate, listener), Client(server.address, context) as client:
+        client.send(query("busy.example.", id=5))
+        wait_until(lambda: len(listener.waiting()) == 1)
+        server.call(listener.stop)
+        server.call(gate.open.set)
+        assert client.receive()[:2] == b"\0\5"
+        assert client.is_closed()
 
 
 def test_connections_of_one_client_keep_no_other_out(files, context):
@@ -340,27 +339,26 @@ def test_connections_of_one_client_keep_no_other_out(files, context):
 
 def test_pending_queries_of_one_client_are_limited_over_all_its_connections(files, context):
     limit = "timeouts {\nmaxpending 4\n}"  # three for one client, and one for others
-    with gated(files, limit) as (server, gate, listener):
-        with (
-            Client(server.address, context) as first,
-            Client(server.address, context) as second,
-            Client(server.address, context, source=("127.0.0.2", 0)) as other,
-        ):
-            first.send(*(query(f"busy{number}.example.") for number in range(2)))
-            wait_until(lambda: len(gate.seen) == 2)
-            second.send(query("busy2.example."), query("busy3.example.", id=9, edns=1232))
-            refused = dnslib.DNSRecord.parse(second.receive())
-            assert (refused.header.id, refused.header.rcode) == (9, 2)
-            assert b"too many queries of this client" in refused.ar[0].rdata[0].data
-            other.send(query("busy4.example.", id=10))
-            wait_until(lambda: len(gate.seen) == 4)
-            server.call(gate.open.set)
-            assert other.receive()[:2] == b"\0\x0a"
-            assert all(first.receive() for _ in range(2))
-            assert second.receive()
-            assert listener._pending.used == 0
-            assert not listener._pending._shares.held
-            assert second.ask() == "192.0.2.1"
+    with (
+        gated(files, limit) as (server, gate, listener), Client(server.address, context) as first,
+        Client(server.address, context) as second,
+        Client(server.address, context, source=("127.0.0.2", 0)) as other,
+    ):
+        first.send(*(query(f"busy{number}.example.") for number in range(2)))
+        wait_until(lambda: len(gate.seen) == 2)
+        second.send(query("busy2.example."), query("busy3.example.", id=9, edns=1232))
+        refused = dnslib.DNSRecord.parse(second.receive())
+        assert (refused.header.id, refused.header.rcode) == (9, 2)
+        assert b"too many queries of this client" in refused.ar[0].rdata[0].data
+        other.send(query("busy4.example.", id=10))
+        wait_until(lambda: len(gate.seen) == 4)
+        server.call(gate.open.set)
+        assert other.receive()[:2] == b"\0\x0a"
+        assert all(first.receive() for _ in range(2))
+        assert second.receive()
+        assert listener._pending.used == 0
+        assert not listener._pending._shares.held
+        assert second.ask() == "192.0.2.1"
 
 
 def test_a_host_with_many_ipv6_addresses_is_one_client():

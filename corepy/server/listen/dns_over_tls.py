@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
-from corepy.dns import Identity
 from corepy.net.frames import frame
-from corepy.plugin import Timeouts, TLSSetting, TSIGKeys
+from corepy.plugin import ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.status_query import status_query
 from corepy.server.listen.tcp import TCPConnection, TCPListener
 from corepy.server.listen.tls_acceptance import facts
@@ -43,7 +43,7 @@ class TLSConnection(TCPConnection):
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """Record the parameters of the connection for its queries."""
-        self.identity = Identity(tls=facts(tls))
+        self.identity = replace(self.identity, tls=facts(tls))
         super().secured(tls)
 
 
@@ -58,6 +58,6 @@ TRANSPORT: Final = Transport(
     "tls",
     SCHEMES["tls"],
     (TLSListener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy),
     find_listener_problem=without_certificate,
 )

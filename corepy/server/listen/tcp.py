@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -99,6 +100,8 @@ class TCPConnection(StreamConnection):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._peer = transport.get_extra_info("peername")
+        if self.client is not None:
+            self.identity = replace(self.identity, client=self.client)
         self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
         if self._listener.draining:

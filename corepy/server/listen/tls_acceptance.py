@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts
@@ -14,13 +14,17 @@ from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corepy.net.tls_stream import SecuredProtocol
     from corepy.plugin import CertificateSource
+
+    NameCheck = Callable[[Any, str | None, ssl.SSLContext], int | None]
 
 QUIET: Final = 60.0
 """Minimum seconds between two log lines about failed handshakes of a listener."""
 
-_SERVER_NAME: Final = "corepy_server_name"
+_SERVER_NAME: Final = "requested_name"
 """The attribute of an `ssl.SSLObject` with the name that the client asked for."""
 
 _contexts: WeakValueDictionary[tuple[bytes, tuple[str, ...]], ssl.SSLContext] = (
@@ -93,13 +97,24 @@ def _keep_server_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLCon
     setattr(tls, _SERVER_NAME, name or "")
 
 
+def _with_server_name(check: Callable[..., int | None] | None) -> NameCheck:
+    """Return a callback that keeps the name, and refuses those that that of the source refuses."""
+    if check is None:
+        return _keep_server_name
+
+    def keep_and_check(tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
+        _keep_server_name(tls, name, context)
+        return check(tls, name, context)
+
+    return keep_and_check
+
+
 def _shared(source: CertificateSource, protocols: tuple[str, ...]) -> ssl.SSLContext:
     key = source.fingerprint, protocols
     context = _contexts.get(key)
     if context is None:
         context = source.create_context()
         context.set_alpn_protocols(list(protocols))
-        if context.sni_callback is None:
-            context.sni_callback = _keep_server_name
+        context.sni_callback = _with_server_name(context.sni_callback)
         _contexts[key] = context
     return context

@@ -11,7 +11,13 @@ from corepy.plugin import ServerCertificate, StartupError, hookimpl
 from corepy.plugin.filedata import in_thread
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version, read_file
-from corepy_tls.contexts import AuthoritiesError, ClientAuth, Material, create_context, create_private
+from corepy_tls.contexts import (
+    AuthoritiesError,
+    ClientAuth,
+    Material,
+    create_context,
+    create_private,
+)
 
 if TYPE_CHECKING:
     import ssl

@@ -7,12 +7,12 @@ import ssl
 from types import SimpleNamespace
 
 import pytest
-from corepy_tls import certificate_files
-from corepy_tls.certificate_files import CertificateFiles, Settings
-from corepy_tls.contexts import ClientAuth
 
 from corepy.plugin import StartupError
 from corepy.testing.certificates import Authority
+from corepy_tls import certificate_files
+from corepy_tls.certificate_files import CertificateFiles, Settings
+from corepy_tls.contexts import ClientAuth
 
 CONTEXT = SimpleNamespace()
 

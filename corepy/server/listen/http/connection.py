@@ -40,7 +40,6 @@ class HTTPConnection(StreamConnection):
     """A connection; its session depends on the protocol that TLS has negotiated."""
 
     runner: StreamQueries
-    client: object = None
 
     def __init__(self, listener: HTTPListener) -> None:
         self.runner = StreamQueries()

@@ -20,9 +20,10 @@ class Credit:
 
     __slots__ = ("_at", "_left")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        """`now` is a monotonic time in seconds, like those of the methods."""
         self._left: float = MOST
-        self._at = 0.0
+        self._at = now
 
     def earn(self) -> None:
         """Count an answered request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from corepy.server.listen.http import doh
+from corepy.server.listen.status_query import is_probe
 
 if TYPE_CHECKING:
     from corepy.server.listen.http.connection import HTTPConnection
@@ -79,7 +80,8 @@ class DoHExchange:
 
     def _answer(self, response: doh.DoHResponse) -> None:
         self._is_answered = True
-        self._counter[response.status].inc()
+        if not is_probe(self._message):  # of the self-check
+            self._counter[response.status].inc()
         self._respond(response.status, response.fields, response.content)
 
     def cancel(self) -> None:

@@ -12,6 +12,7 @@ An `ExpressLane` answers the requests that repeat, without h2.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final, final
@@ -37,7 +38,7 @@ from corepy.server.listen.http.express_lane import WAIT, ExpressLane
 from corepy.server.listen.http.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from corepy.server.listen.http.connection import HTTPConnection
     from corepy.server.listen.http.exchange import Application, Fields
@@ -95,7 +96,7 @@ class HTTP2Session:
         self._max_streams = max_streams or LARGEST_STREAM_LIMIT
         self._h2 = _new(self._max_streams)
         self._lane = ExpressLane(connection, self._h2, count) if count else None
-        self._credit = Credit()
+        self._credit = Credit(monotonic())
         self._streams: dict[int, Stream] = {}
         self._buffer = b""
         self._since = 0.0  # the time when an incomplete frame began
@@ -115,11 +116,14 @@ class HTTP2Session:
         if self._has_ended:
             return
         self._buffer = self._buffer + data if self._buffer else data
-        try:
+        with self._contained():
             self._process()
-        except ProtocolError:
-            self._emit()  # GOAWAY
-            self._stop()
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        """End the connection if an exception shows a fault of this module or of h2."""
+        try:
+            yield
         except Exception as error:
             label = self._connection.listener.label
             server_logger().error("HTTP/2 at %s: %s", label, describe(error))
@@ -166,8 +170,17 @@ class HTTP2Session:
             return 0
         start = self._buffer[: self._preface_left]
         self._preface_left -= len(start)
-        self._h2.receive_data(start)
+        self._pass(start)
         return len(start)
+
+    def _pass(self, data: bytes) -> list[events.Event]:
+        """Return the events of received data; end the connection if it breaks the protocol."""
+        try:
+            return self._h2.receive_data(data)
+        except ProtocolError:
+            self._emit()  # GOAWAY
+            self._stop()
+            return []
 
     def _take(self, frame: bytes, now: float) -> None:
         """Process one frame within the limits."""
@@ -194,7 +207,7 @@ class HTTP2Session:
         """Pass a frame to h2, and act on its events."""
         lane = self._lane
         version = 0 if lane is None else lane.version
-        found = self._h2.receive_data(frame)
+        found = self._pass(frame)
         if lane is not None and frame[3] in _BLOCKS:
             lane.look_at_table()
         for event in found:
@@ -230,7 +243,7 @@ class HTTP2Session:
         head = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers]
         special = {name: value for name, value in head if name.startswith(":")}
         fields = tuple(it for it in head if it[0][:1] != ":")
-        stream.has_no_content = event.stream_ended is not None
+        stream.has_no_content = stream.is_complete = event.stream_ended is not None
         stream.is_head = special.get(":method") == "HEAD"
         method, target = special.get(":method", ""), special.get(":path", "")
         respond = partial(self._respond, stream_id)
@@ -244,6 +257,7 @@ class HTTP2Session:
         stream = self._streams.get(stream_id)
         if stream is None or stream.exchange is None:
             return
+        stream.is_complete = event.stream_ended is not None
         stream.received += len(event.data or b"")
         self._held += len(event.data or b"")
         if self._held > MAX_HELD:
@@ -289,8 +303,20 @@ class HTTP2Session:
     ) -> None:
         """See `Respond`."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.is_answered or self._has_ended:
-            return
+        if stream is not None and not stream.is_answered and not self._has_ended:
+            with self._contained():
+                self._start(stream_id, stream, status, fields, content, trailers)
+
+    def _start(
+        self,
+        stream_id: int,
+        stream: Stream,
+        status: int,
+        fields: Fields,
+        content: bytes,
+        trailers: Fields,
+    ) -> None:
+        """Begin to send a response."""
         stream.is_answered = True
         content = b"" if stream.is_head else content
         self._credit.earn()

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.descriptors import descriptor_limit
-from corepy.plugin import HTTPSLimits, Timeouts, TLSSetting, TSIGKeys, metrics
+from corepy.plugin import HTTPSLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
 from corepy.server.listen.http.http1 import HTTP1Session
 from corepy.server.listen.http.http2 import HTTP2Session
-from corepy.server.listen.http.listener import H2, HTTPListener
+from corepy.server.listen.http.listener import H2, HTTP1, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
+from corepy.server.listen.http.self_check import answers
+from corepy.server.listen.status_query import status_query
 from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
@@ -38,6 +40,8 @@ class HTTPSListener(HTTPListener):
     """One listening TCP socket of DNS over HTTPS."""
 
     protocol: ClassVar[str] = "https"
+    is_checkable: ClassVar[bool] = True
+    pads_replies: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Listen at `sock`."""
@@ -55,6 +59,15 @@ class HTTPSListener(HTTPListener):
             return HTTP2Session(connection, application, MAX_STREAMS, self._count_ok)
         return HTTP1Session(connection, application)
 
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Send a STATUS query to `address`, which is refused; return whether it is answered."""
+        query = status_query()
+        head = (
+            f"POST {doh.PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(query)}\r\n\r\n"
+        )
+        protocol = None if self._tls is None else HTTP1
+        return await answers(address, protocol, head.encode() + query, b"HTTP/1.1 400 ")
+
     def _count_ok(self) -> None:
         self._counter[doh.OK].value += 1
 
@@ -68,6 +81,6 @@ TRANSPORT: Final = Transport(
     "https",
     SCHEMES["https"],
     (HTTPSListener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting, HTTPSLimits),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy, HTTPSLimits),
     find_listener_problem=find_problem,
 )
