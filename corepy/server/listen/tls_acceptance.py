@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts
 from corepy.net.own_connections import is_own
-from corepy.net.tls_stream import BUFFER_SIZE, TLSStream
+from corepy.net.tls_stream import TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 
@@ -48,7 +48,6 @@ class TLSAcceptance:
         self._source = source
         self._protocols = protocols
         self._label = label
-        self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._fingerprint = b""
         self._context: ssl.SSLContext
         self._quiet_until = 0.0
@@ -64,7 +63,7 @@ class TLSAcceptance:
 
     def secure(self, connection: SecuredProtocol) -> TLSStream:
         """Return the protocol for the transport of a new `connection`; raises OSError."""
-        return TLSStream(connection, self.context(), self._buffer, self._failed)
+        return TLSStream(connection, self.context(), self._failed)
 
     def _failed(self, peer: object, error: Exception) -> None:
         """Log a failed handshake, seldom: any client can cause one.
@@ -88,7 +87,7 @@ def facts(tls: ssl.SSLObject) -> TLSFacts:
         cipher[0] if cipher else "",
         getattr(tls, _SERVER_NAME, ""),
         tls.selected_alpn_protocol() or "",
-        tls.getpeercert(binary_form=True) if tls.context.verify_mode else None,
+        tls.getpeercert(binary_form=True),
     )
 
 
