@@ -15,14 +15,10 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.dns.edns import (
-    HOP_BY_HOP,
     OPT_SIZE,
-    OPTION_EDE,
     UDP_SIZE,
     forwarded_options,
     opt_record,
-    option,
-    parse_options,
 )
 from corepy.dns.form_error import FormError
 
@@ -109,23 +105,6 @@ def needs_edns(body: bytes, question: bytes) -> bool:
     """Whether clients depend on EDNS: they sent DO, or an option that is forwarded."""
     opt = body[_HEADER + len(question) :]
     return len(opt) > OPT_SIZE or (len(opt) == OPT_SIZE and opt[7] & 0x80 != 0)
-
-
-def end_to_end(options: bytes, asked: bytes) -> bytes:
-    """Return the options of a reply for a client whose query had the options `asked`.
-
-    Cookies, keepalive, padding and the server identifier are hop-by-hop (RFC 7873, RFC 7828,
-    RFC 7830, RFC 5001 section 2.1). Of the other options, a client gets those whose code was in its
-    query, and extended errors (RFC 8914), which need no request. Other options may describe the
-    upstream, such as a reporting channel (RFC 9567). The result is empty if the options are
-    malformed.
-    """
-    try:
-        wanted = {OPTION_EDE, *(code for code, _ in parse_options(asked))} - HOP_BY_HOP
-        kept = [option(code, data) for code, data in parse_options(options) if code in wanted]
-    except FormError:
-        return b""
-    return b"".join(kept)
 
 
 class EdnsSupport:

@@ -5,11 +5,10 @@ CoreDNS: plugin/forward/setup.go, plugin/pkg/tls/tls.go. `settings` parses the o
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING
 
 from corepy.plugin import Mistakes, suggest_file
-from corepy.plugin.reading import read_file
+from corepy.plugin.tls_client import client_context
 from corepy_forward.handler import Forward
 from corepy_forward.resolve import read_resolv_conf
 from corepy_forward.settings import MAX_TARGETS, Options, Settings
@@ -29,10 +28,11 @@ from corepy_forward.usable import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from corepy.plugin import Controller, CorefileError, Token
-    from corepy_forward.settings import TLSFiles
+    from corepy.plugin.tls_client import TLSFiles
     from corepy_forward.targets import ToAddress
 
 _PROTOCOLS = {"tls": ["dot"], "https": ["h2"]}
@@ -176,9 +176,8 @@ class _Line:
     def _make_contexts(self, transports: list[str], token: Token) -> None:
         """Load certificates now, so that an invalid file is an error in the Corefile."""
         files = self._settings.tls
-        for path in (files.cert, files.key, files.ca):
-            if path is not None:
-                self._c.watch_file(path)
+        for path in files.paths:
+            self._c.watch_file(path)
         if "https" in transports:
             try:
                 import corepy_forward.doh  # noqa: F401 - import now, not while a client waits
@@ -202,45 +201,5 @@ def _drop_flawed(entry: ToAddress) -> None:
 
 
 def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
-    """Return a client context for TLS 1.2 or later that verifies names and certificates.
-
-    Raises OSError or ValueError with the name of a missing or invalid file.
-    """
-    # Not ssl.create_default_context: it writes the keys of all connections to the file in the
-    # environment variable SSLKEYLOGFILE, fails if that cannot be opened, and each version of
-    # Python makes it stricter about the certificates of private authorities.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if files.ca is None:
-        context.load_default_certs()
-    else:
-        _load_authorities(context, _readable(files.ca))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(_PROTOCOLS[transport])
-    if files.cert is not None and files.key is not None:
-        cert, key = _readable(files.cert), _readable(files.key)
-        try:
-            context.load_cert_chain(cert, key)
-        except ssl.SSLError as error:
-            reason = _reason(error)
-            raise ValueError(f"could not load TLS cert {cert} with key {key}: {reason}") from None
-    return context
-
-
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
-    try:
-        context.load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise ValueError(f"no certificate in PEM form in {path}: {_reason(error)}") from None
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _readable(path: Path) -> str:
-    """Return the path as text if the file is readable; raises OSError.
-
-    The check comes before OpenSSL opens the file, which would block for a FIFO.
-    """
-    read_file(path)
-    return str(path)
+    """Return the client context for a transport; raises OSError or ValueError."""
+    return client_context(files, _PROTOCOLS[transport])

@@ -173,11 +173,20 @@ class Stream(asyncio.BufferedProtocol):
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:
-            attempt.redials += 1
-            if attempt.redials > REDIALS:
-                attempt.upstream.broke(attempt, reason)
-            else:
-                self._pool.send(attempt)
+            self._move(attempt, reason)
+
+    def _move(self, attempt: Attempt, reason: str) -> None:
+        """Send a query again over another connection, or fail it after several of them."""
+        attempt.redials += 1
+        if attempt.redials > REDIALS:
+            attempt.upstream.broke(attempt, reason)
+        else:
+            self._pool.send(attempt)
+
+    def retire(self) -> None:
+        """Take no more queries; the connection closes after the last reply."""
+        self._max_age = 0.0
+        self._pool.replace(self)
 
     def refused(self, reason: str) -> None:
         """Fail all pending attempts, because the connection cannot be established."""
@@ -286,10 +295,14 @@ class StreamPool:
 
     def remove(self, stream: Stream) -> None:
         """Remove a connection that has ended from the pool."""
-        if stream is self._current:
-            self._current = None
+        self.replace(stream)
         if stream in self._streams:
             self._streams.remove(stream)
+
+    def replace(self, stream: Stream) -> None:
+        """Choose another connection than `stream` for the next query."""
+        if stream is self._current:
+            self._current = None
 
     def tidy(self, now: float) -> None:
         """Close connections without pending queries that are idle for `expire`, or too old."""
