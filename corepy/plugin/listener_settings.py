@@ -112,17 +112,43 @@ class Timeouts(ListenerSetting):
 _LIMITS: Final = ("read", "idle", "write", "max_queries")
 
 
+class ServerCertificate(NamedTuple):
+    """The certificate of a server, for protocols that do not use OpenSSL."""
+
+    chain: bytes
+    """Certificates in PEM form; the first one is the server's."""
+
+    key: bytes
+    """The private key in PEM form."""
+
+    verifies_clients: bool = False
+    """Whether clients may or must have a certificate, which is verified."""
+
+
 class CertificateSource(Protocol):
     """The certificate of a server, and its demands on the certificates of clients.
 
-    Blocks with equal sources can share a listener, so a source compares by its configuration.
+    Blocks with equal sources can share a listener, so a source compares by its configuration. The
+    certificate may change while the server runs. Methods are called in the event loop, and return
+    at once.
     """
 
     def __eq__(self, other: object) -> bool:
         """Return whether a client gets the same certificate and the same demands from both."""
 
+    @property
+    def fingerprint(self) -> bytes:
+        """Identifies the current certificate and demands; it changes when any of them changes.
+
+        Listeners and generations with equal fingerprints share their contexts, so that clients can
+        resume sessions after a reload.
+        """
+
     def create_context(self) -> ssl.SSLContext:
-        """Return a new context for the server side; it may raise OSError."""
+        """Return a new context for the server side; it may raise OSError, also without one yet."""
+
+    def certificate(self) -> ServerCertificate:
+        """Return the current certificate; it may raise OSError, also without one yet."""
 
 
 @dataclass(frozen=True, slots=True)

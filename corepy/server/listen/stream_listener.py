@@ -16,17 +16,19 @@ from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
 from corepy.net.turns import Turns
-from corepy.plugin import Timeouts
+from corepy.plugin import Timeouts, TLSSetting
 from corepy.plugin.log import server_logger
 from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
+    from corepy.server.listen.tls_acceptance import TLSAcceptance
     from corepy.server.listen.waiting_query import WaitingQuery
 
 MAX_CONNECTIONS = 1000
@@ -54,6 +56,12 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
+    def secured(self, tls: ssl.SSLObject) -> None:  # noqa: B027 only encrypted connections call it
+        """Continue after a TLS handshake; nothing is sent or received before it.
+
+        `connection_made` has been called before, at the beginning of the handshake.
+        """
+
     @property
     @abc.abstractmethod
     def is_idle(self) -> bool:
@@ -77,6 +85,12 @@ class StreamListener(Listener):
 
     network: ClassVar[str] = "tcp"
 
+    application_protocols: ClassVar[tuple[str, ...]] = ()
+    """What the listener negotiates with ALPN, in the order of preference.
+
+    Connections of a listener with such protocols use TLS if its blocks have a certificate.
+    """
+
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Listen at `sock`."""
         super().__init__(sock, context)
@@ -89,7 +103,8 @@ class StreamListener(Listener):
             most, max(most // SHARE_OF_ONE, 1)
         )
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
-        self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
+        self._tls: TLSAcceptance | None = None
+        self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
 
     @abc.abstractmethod
     def new_connection(self) -> StreamConnection:
@@ -99,6 +114,20 @@ class StreamListener(Listener):
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)
+        if self.application_protocols:
+            self._use_certificate(config.get(TLSSetting))
+
+    def _use_certificate(self, setting: TLSSetting) -> None:
+        if setting.source is None:
+            self._tls = None
+            return
+        from corepy.server.listen.tls_acceptance import TLSAcceptance
+
+        self._tls = TLSAcceptance(setting.source, self.application_protocols, self.label)
+
+    def _new_protocol(self) -> asyncio.BaseProtocol:
+        connection = self.new_connection()
+        return connection if self._tls is None else self._tls.secure(connection)
 
     def start(self) -> None:
         """Start accepting connections."""

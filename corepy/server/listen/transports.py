@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-IN_TREE: Final = {"dns": "corepy.server.listen.plain_dns"}
+IN_TREE: Final = {
+    "dns": "corepy.server.listen.plain_dns",
+    "tls": "corepy.server.listen.dns_over_tls",
+}
 """The modules of the transports in the tree by scheme."""
 
 GROUP: Final = "corepy.transports"

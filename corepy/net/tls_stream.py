@@ -1,0 +1,225 @@
+"""`TLSStream`: the server side of TLS between a transport of asyncio and a protocol.
+
+asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none
+while the connection is idle: all connections of a listener receive into one buffer, and OpenSSL
+allocates its buffers when it needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUFFER_SIZE: Final = 64 * 1024
+"""Bytes that are received at a time."""
+
+_RECORD: Final = 16 * 1024
+"""Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
+
+
+class SecuredProtocol(Protocol):
+    """The protocol above a `TLSStream`: one of asyncio, and a method for the handshake.
+
+    `connection_made` is called before the handshake, so that its time limits include it.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+    def secured(self, tls: ssl.SSLObject) -> None:
+        """Continue after the handshake; the protocol may write from now on."""
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+
+    def eof_received(self) -> bool | None:
+        """See `asyncio.Protocol`; also called after a closure alert (close_notify)."""
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+
+class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
+    """The protocol of a transport below, and the transport of a protocol above."""
+
+    _lower: asyncio.Transport
+
+    def __init__(
+        self,
+        upper: SecuredProtocol,
+        context: ssl.SSLContext,
+        buffer: memoryview,
+        failed: Callable[[object, Exception], None],
+    ) -> None:
+        """`buffer` may be shared by all streams of a thread.
+
+        `failed` is called with the client's address and the reason of a failed handshake.
+        """
+        super().__init__()
+        self._upper = upper
+        self._buffer = buffer
+        self._failed = failed
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._is_secured = self._is_paused = self._has_ended = self._is_closing = False
+
+    # The protocol for the transport below.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the client's first message."""
+        assert isinstance(transport, asyncio.Transport)
+        self._lower = transport
+        self._upper.connection_made(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the protocol above."""
+        self._is_closing = True
+        self._upper.connection_lost(exc)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Return the shared buffer."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Continue the handshake, or pass on the data that was received."""
+        self._incoming.write(self._buffer[:nbytes])
+        if self._is_secured or self._shake_hands():
+            self._read()
+
+    def eof_received(self) -> bool:
+        """End the input of the protocol above; TCP's end counts like that of TLS.
+
+        A message that an attacker cuts off this way is incomplete, because DNS messages are framed.
+        """
+        return self._is_secured and self._end()
+
+    def pause_writing(self) -> None:
+        """Pass on that the client does not read."""
+        self._upper.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that the client reads again."""
+        self._upper.resume_writing()
+
+    def _shake_hands(self) -> bool:
+        """Return whether the handshake is complete."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return False
+        except (ssl.SSLError, OSError, ValueError) as error:
+            self._send()  # the alert
+            self._fail(error)
+            return False
+        self._is_secured = True
+        self._send()
+        self._upper.secured(self._tls)
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._failed(self._lower.get_extra_info("peername"), error)
+        self._is_closing = True
+        self._lower.close()
+
+    def _read(self) -> None:
+        """Decrypt everything that was received, and pass it on."""
+        parts: list[bytes] = []
+        while not self._is_closing:
+            try:
+                part = self._tls.read(_RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except (ssl.SSLError, OSError, ValueError):
+                self._send()  # the alert
+                self.abort()
+                return
+            if not part:
+                self._has_ended = True
+                break
+            parts.append(part)
+            if not self._incoming.pending and not self._tls.pending():
+                break
+        if self._outgoing.pending:  # answers to messages of TLS itself
+            self._send()
+        if parts:
+            self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._has_ended and not self._is_closing and not self._end():
+            self.close()
+
+    def _end(self) -> bool:
+        """End the input of the protocol above; return whether it keeps the connection open."""
+        return bool(self._upper.eof_received()) and not self._is_closing
+
+    def _send(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._lower.write(data)
+
+    # The transport for the protocol above.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return "ssl_object", or information about the transport below."""
+        return self._tls if name == "ssl_object" else self._lower.get_extra_info(name, default)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send `data`, after the handshake."""
+        if self._is_closing or not data:
+            return
+        try:
+            self._tls.write(data)
+        except (ssl.SSLError, OSError, ValueError):
+            self.abort()
+            return
+        self._lower.write(self._outgoing.read())
+
+    def pause_reading(self) -> None:
+        """Do not call `data_received` until `resume_reading`."""
+        if not self._is_closing:
+            self._lower.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Call `data_received` again."""
+        if not self._is_closing:
+            self._lower.resume_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the limits of the transport below, which apply to encrypted data."""
+        self._lower.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of encrypted bytes that the client's system has not accepted."""
+        return self._lower.get_write_buffer_size()
+
+    def is_closing(self) -> bool:
+        """Return whether nothing more can be sent."""
+        return self._is_closing or self._lower.is_closing()
+
+    def close(self) -> None:
+        """Close after all written data is sent, with a closure alert."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if self._is_secured:
+            try:
+                self._tls.unwrap()
+            except (ssl.SSLError, OSError, ValueError):
+                pass  # the client's alert is not awaited
+            self._send()
+        self._lower.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_closing = True
+        self._lower.abort()

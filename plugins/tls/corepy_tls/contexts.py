@@ -1,0 +1,109 @@
+"""Creates the server side's `ssl.SSLContext` from certificates and keys in memory."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ClientAuth(Enum):
+    """The demands on the certificates of clients, by their words in the Corefile."""
+
+    NONE = "nocert"
+    OPTIONAL = "verify_if_given"
+    REQUIRED = "require_and_verify"
+
+
+_MODES = {
+    ClientAuth.NONE: ssl.CERT_NONE,
+    ClientAuth.OPTIONAL: ssl.CERT_OPTIONAL,
+    ClientAuth.REQUIRED: ssl.CERT_REQUIRED,
+}
+
+
+class Material(NamedTuple):
+    """The contents of the files, in PEM form."""
+
+    chain: bytes
+    key: bytes
+    authorities: bytes | None = None
+    """The authorities of the clients' certificates; None for those of the system."""
+
+
+def create_context(
+    material: Material, client_auth: ClientAuth, key_log: Path | None = None
+) -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and later.
+
+    Raises ValueError for content that is unusable, with the reason, and OSError for a file of the
+    key log that cannot be opened.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.verify_mode = _MODES[client_auth]
+    _load_certificate(context, material)
+    _load_authorities(context, material.authorities, client_auth)
+    if key_log is not None:
+        create_private(key_log)
+        context.keylog_filename = str(key_log)
+    return context
+
+
+def create_private(path: Path) -> None:
+    """Create a file that only its owner can read, if it does not exist; raises OSError."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+
+
+def _load_certificate(context: ssl.SSLContext, material: Material) -> None:
+    try:
+        with _InMemory(material.chain) as chain, _InMemory(material.key) as key:
+            context.load_cert_chain(chain, key, _refuse_password)
+    except ssl.SSLError as error:
+        raise ValueError(reason_of(error)) from None
+
+
+def _refuse_password() -> str:
+    """Raise ValueError for an encrypted key; OpenSSL would ask for the password at the terminal."""
+    raise ValueError("the key is encrypted; corepy cannot decrypt it")
+
+
+def _load_authorities(
+    context: ssl.SSLContext, authorities: bytes | None, client_auth: ClientAuth
+) -> None:
+    if authorities is None:
+        if client_auth is not ClientAuth.NONE:
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        return
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    except ssl.SSLError as error:
+        raise ValueError(f"no certificate of an authority: {reason_of(error)}") from None
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """Return the reason of an error of OpenSSL, such as "key values mismatch"."""
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+class _InMemory:
+    """A file in memory: OpenSSL's functions for certificate chains read files only.
+
+    The contents of the real files have been read before, so both checks and contexts see the same
+    contents, and OpenSSL never waits for a FIFO.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+        os.write(self._descriptor, content)
+
+    def __enter__(self) -> str:
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

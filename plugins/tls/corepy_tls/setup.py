@@ -1,0 +1,88 @@
+"""Parse the *tls* directive (CoreDNS: plugin/tls/tls.go)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from corepy.corefile.zones import DEFAULT_SCHEME
+from corepy.plugin import TLSSetting
+from corepy_tls.certificate_files import CertificateFiles, Settings
+from corepy_tls.contexts import ClientAuth
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+
+_UNVERIFIED: Final = ("request", "require")
+"""The words for certificates of clients that are asked for, but not verified."""
+
+
+def setup(controller: Controller) -> None:
+    """Set the certificate of the block; if it is given twice, the last one applies."""
+    source: CertificateFiles | None = None
+    for _ in controller.occurrences():
+        directive = controller.token
+        assert directive is not None
+        if source is not None:
+            controller.warn("this certificate replaces an earlier one of the block", directive)
+        arguments = controller.arguments()
+        if not arguments:
+            raise _without_files(controller, directive)
+        source = _parse(controller, directive, arguments)
+    assert source is not None
+    if all(key.transport == DEFAULT_SCHEME for key in controller.config.keys):
+        message = "tls has no effect: plain DNS is not encrypted"
+        controller.warn(message, None, "serve an encrypted transport, such as tls://.")
+    controller.register(source)
+    controller.configure(TLSSetting(source))
+
+
+def _without_files(controller: Controller, directive: Token) -> Exception:
+    """Return the error for a line without arguments, which begins the ACME form."""
+    while controller.next_block():
+        if controller.val == "acme":
+            message = "corepy cannot obtain certificates with ACME"
+            return controller.error(message, None, "give a certificate and a key: tls CERT KEY")
+    return controller.arg_error(directive, "give a certificate and a key: tls CERT KEY [CA]")
+
+
+def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> CertificateFiles:
+    """Return the source for one occurrence; raises CorefileError for unusable files, too."""
+    if not 2 <= len(arguments) <= 3:
+        token = arguments[3] if len(arguments) > 3 else arguments[0]
+        raise controller.arg_error(token, "such as: tls cert.pem key.pem [ca.pem]")
+    parsed = Settings(*(controller.path(token).absolute() for token in arguments))
+
+    def client_auth() -> None:
+        nonlocal parsed
+        parsed = replace(parsed, client_auth=_client_auth(controller))
+
+    def keylog() -> None:
+        nonlocal parsed
+        token = controller.argument("a file that corepy can write")
+        path = controller.path(token).absolute()
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise controller.error(f"cannot write the key log {path}", token)
+        parsed = replace(parsed, key_log=path)
+
+    controller.options({"client_auth": client_auth, "keylog": keylog})
+    try:
+        return CertificateFiles(parsed)
+    except OSError as error:
+        raise controller.error(str(error.strerror), arguments[0]) from None
+    except ValueError as error:
+        raise controller.error(str(error), arguments[0]) from None
+
+
+def _client_auth(controller: Controller) -> ClientAuth:
+    token = controller.argument("such as: client_auth require_and_verify")
+    if token.text in _UNVERIFIED:
+        message = f"client_auth {token.text} is not supported: Python's ssl verifies certificates"
+        hint = "use verify_if_given or require_and_verify"
+        raise controller.error(message, token, hint)
+    words = [word.value for word in ClientAuth]
+    if token.text not in words:
+        message = f"unknown authentication type {token.text!r}"
+        raise controller.error(message, token, f"one of {', '.join(words)}")
+    return ClientAuth(token.text)
