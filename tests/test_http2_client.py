@@ -152,3 +152,23 @@ def test_any_bytes_of_a_server(chunks, is_framed):
             client.receive(frame)
     except h2.exceptions.ProtocolError:
         pass
+
+
+@pytest.mark.parametrize("size", [1, 4, 9, 1000])
+def test_sizes_of_frames(size):
+    """They are checked at the header of a frame, however its bytes arrive."""
+    settings, ping = b"\0\0\0\4\0\0\0\0\0", b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
+    large = b"\0\x40\1\0\0\0\0\0\1"
+    client = HTTP2Client(100)
+    stream = settings + ping + ping + large
+    *before, last = range(0, len(stream), size)
+    for start in before:
+        assert client.receive(stream[start : start + size]) == []
+    with pytest.raises(h2.exceptions.ProtocolError, match="frame of 16385 bytes"):
+        client.receive(stream[last:])
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n", b"SSH-2.0-OpenSSH\r\n"])
+def test_a_server_of_another_protocol(data):
+    with pytest.raises(h2.exceptions.ProtocolError, match="does not speak HTTP/2"):
+        HTTP2Client(100).receive(data)

@@ -30,6 +30,9 @@ MOST_HEADER_BYTES: Final = 16384
 TOO_LARGE: Final = "response is too large"
 CLOSING: Final = "the server closes the connection (GOAWAY)"
 
+_FRAME_HEADER: Final = 9
+_SETTINGS: Final = 4
+_MOST_FRAME: Final = 16384
 _LAST_NUMBER: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**30
 """The number of a stream after which a new connection is due."""
@@ -58,6 +61,36 @@ class Failure(NamedTuple):
     reason: str
     is_unprocessed: bool
     """Whether the server has certainly not processed it, so that it can be sent again."""
+
+
+class _FrameSizes:
+    """Checks the sizes of frames before h2 does, which first collects the whole frame."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+        self._is_first = True
+
+    def check(self, data: bytes) -> None:
+        """Raise `ProtocolError` for a frame that is too large, or that cannot be the first one."""
+        at = self._left
+        while at < len(data):
+            header = (self._header + data[at : at + _FRAME_HEADER])[:_FRAME_HEADER]
+            if len(header) < _FRAME_HEADER:
+                self._header, self._left = header, 0
+                return
+            at += _FRAME_HEADER - len(self._header) + self._body_size(header)
+            self._header = b""
+        self._left = at - len(data)
+
+    def _body_size(self, header: bytes) -> int:
+        if self._is_first and header[3] != _SETTINGS:
+            raise ProtocolError("the server does not speak HTTP/2")
+        self._is_first = False
+        size = int.from_bytes(header[:3], "big")
+        if size > _MOST_FRAME:
+            raise ProtocolError(f"frame of {size} bytes")
+        return size
 
 
 class _Exchange:
@@ -89,6 +122,7 @@ class HTTP2Client:
             },
         )
         self._http.initiate_connection()
+        self._frames = _FrameSizes()
         self._most_body = most_body
         self._number = 1
         self._waiting: dict[int, tuple[Sequence[tuple[str, str]], bytes]] = {}
@@ -124,6 +158,7 @@ class HTTP2Client:
 
         Raises `ProtocolError`.
         """
+        self._frames.check(data)
         ended: list[Response | Failure] = []
         for event in self._http.receive_data(data):
             if isinstance(event, h2.events.ConnectionTerminated):
