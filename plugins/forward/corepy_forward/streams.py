@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Final, cast
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
 from corepy_forward.failures import CLOSED, NOT_CONNECTED, OTHER_QUESTION, explain
+from corepy_forward.sessions import Sessions
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from corepy_forward.attempt import UpstreamLike
@@ -100,6 +102,28 @@ class Stream(asyncio.BufferedProtocol):
         name = None if self._transport is None else self._transport.get_extra_info("sockname")
         return None if name is None else (name[0], name[1])
 
+    @property
+    def secure(self) -> ssl.SSLObject | None:
+        """The TLS object; None without TLS, and before the connection is established."""
+        transport = self._transport
+        return None if transport is None else transport.get_extra_info("ssl_object")
+
+    async def connect(self) -> None:
+        """Connect to the upstream; raises OSError and ValueError."""
+        upstream, sessions = self._pool.upstream, self._pool.sessions
+        target, source = upstream.target, upstream.settings.source_address
+        name = upstream.settings.tls_servername or target.server_name or target.host
+        await upstream.loop.create_connection(
+            lambda: self,
+            target.connect_host,
+            target.port,
+            ssl=cast("ssl.SSLContext | None", sessions),
+            server_hostname=None if sessions is None else name,
+            local_addr=(source, 0) if source else None,
+        )
+        if sessions is not None and self.secure is not None:
+            sessions.connected(self.secure)
+
     def is_aged(self, now: float) -> bool:
         """Whether the connection has reached its maximum age and gets no more queries."""
         return now - self._opened >= self._max_age
@@ -167,8 +191,8 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Send the pending queries again over another connection."""
-        self._transport = None
         self._pool.remove(self)
+        self._transport = None
         reason = CLOSED if exc is None else explain(exc, "read")
         waiting = list(self.pending.values())
         self.pending.clear()
@@ -228,6 +252,8 @@ class StreamPool:
         self._no_dial_until = 0.0
         self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._hits, self._misses = upstream.connection_counters(upstream.stream_proto)
+        context = upstream.context
+        self.sessions = None if context is None else Sessions(context)
 
     def send(self, attempt: Attempt) -> None:
         """Send a query over the current connection, or over another one if that is busy."""
@@ -255,6 +281,8 @@ class StreamPool:
         return best
 
     def _dial(self) -> Stream:
+        for other in self._streams:
+            self._keep_session(other)
         stream = self._make(self, self._max_age())
         self._streams.append(stream)
         stream.dialling = self.upstream.loop.create_task(self._connect(stream))
@@ -268,19 +296,9 @@ class StreamPool:
         return (MAX_AGE if configured is None else configured) * jitter
 
     async def _connect(self, stream: Stream) -> None:
-        upstream = self.upstream
-        target, source = upstream.target, upstream.settings.source_address
-        name = upstream.settings.tls_servername or target.server_name or target.host
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                await upstream.loop.create_connection(
-                    lambda: stream,
-                    target.connect_host,
-                    target.port,
-                    ssl=upstream.context,
-                    server_hostname=None if upstream.context is None else name,
-                    local_addr=(source, 0) if source else None,
-                )
+                await stream.connect()
         except TimeoutError:
             self._cannot_connect(stream, NOT_CONNECTED)
         except (OSError, ValueError) as error:
@@ -293,8 +311,14 @@ class StreamPool:
         self._no_dial_until = monotonic() + REDIAL_PAUSE
         stream.refused(problem)
 
+    def _keep_session(self, stream: Stream) -> None:
+        """Keep the TLS session of a connection, which the next one resumes."""
+        if self.sessions is not None and stream.has_answered and stream.secure is not None:
+            self.sessions.keep(stream.secure)
+
     def remove(self, stream: Stream) -> None:
         """Remove a connection that has ended from the pool."""
+        self._keep_session(stream)
         self.replace(stream)
         if stream in self._streams:
             self._streams.remove(stream)

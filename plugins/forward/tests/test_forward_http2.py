@@ -26,7 +26,7 @@ class Transport:
     """What a connection calls of its transport; `protocol` is what ALPN has chosen."""
 
     def __init__(self, sock, protocol):
-        secure = SimpleNamespace(selected_alpn_protocol=lambda: protocol)
+        secure = SimpleNamespace(selected_alpn_protocol=lambda: protocol, session=None)
         self._info = {"socket": sock, "ssl_object": secure}
         self.aborted = 0
         self.written = b""

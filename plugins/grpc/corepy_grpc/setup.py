@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.corefile import split_transport
 from corepy.plugin import Mistakes
 from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy.plugin.upstream_words import read_upstreams
@@ -78,7 +77,7 @@ class _Line:
         others = iter(read_upstreams(self._c, words) if words else ())
         by_token: dict[Token, list[Target]] = {token: [] for token in tokens}
         for token, word in others:
-            self._check_scheme(token)
+            self._check_scheme(token, word.transport)
             by_token[token].append(Target(word.host, word.port))
         for token, targets in by_token.items():
             found += targets if token in words else [self._unix(token)]
@@ -90,8 +89,7 @@ class _Line:
             raise self._c.error(f"invalid address: {token.text!r}", token)
         return Target(path, 0)
 
-    def _check_scheme(self, token: Token) -> None:
-        scheme = split_transport(token.text)[0]
+    def _check_scheme(self, token: Token, scheme: str) -> None:
         if scheme not in _SCHEMES:
             hint = "for TLS, use the option tls" if scheme == "tls" else None
             raise self._c.error(f"'{scheme}' is not a transport of gRPC upstreams", token, hint)
