@@ -1,19 +1,17 @@
 """DNS over HTTPS to one upstream (RFC 8484), over HTTP/2 with the package h2.
 
-Each query is a stream of the connection, and the stream identifies the query of a reply. The
-message ID is 0, as section 4.1 recommends for HTTP caches.
+Each query is a stream of the connection, and the stream identifies the query of a reply.
 """
 
 from __future__ import annotations
 
-import base64
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from corepy.net import http2_client
 from corepy.net.http2_client import Failure, HTTP2Client, ProtocolError, Response
-from corepy_forward.attempt import answers, is_bare
-from corepy_forward.failures import HTTP_STATUS, OTHER_QUESTION, TOO_LARGE
+from corepy_forward.doh_requests import MOST_MESSAGE, RequestForm, take_response
+from corepy_forward.failures import TOO_LARGE
 from corepy_forward.streams import Stream
 
 if TYPE_CHECKING:
@@ -22,38 +20,7 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
     from corepy_forward.streams import StreamPool
 
-PATH: Final = "/dns-query"
-_TYPE: Final = "application/dns-message"
-_MAX_MESSAGE: Final = 65535
 _REASONS: Final = {http2_client.TOO_LARGE: TOO_LARGE}
-
-
-class RequestForm:
-    """The HTTP requests for the queries to one upstream."""
-
-    def __init__(self, pool: StreamPool) -> None:
-        settings, target = pool.upstream.settings, pool.upstream.target
-        self._with_get = settings.doh_method == "GET"
-        name = settings.tls_servername or target.server_name or target.address
-        self.authority = name if target.port == 443 or ":" in name else f"{name}:{target.port}"
-
-    def request(self, body: bytes) -> tuple[list[tuple[str, str]], bytes]:
-        """Return the headers and the body of the request for a query without its ID."""
-        wire = b"\0\0" + body
-        path, method = PATH, "POST"
-        if self._with_get:
-            encoded = base64.urlsafe_b64encode(wire).rstrip(b"=").decode()
-            path, method = f"{PATH}?dns={encoded}", "GET"
-        headers = [
-            (":method", method),
-            (":scheme", "https"),
-            (":authority", self.authority),
-            (":path", path),
-            ("accept", _TYPE),
-        ]
-        if self._with_get:
-            return headers, b""
-        return [*headers, ("content-type", _TYPE), ("content-length", str(len(wire)))], wire
 
 
 class HTTPStream(Stream):
@@ -61,7 +28,7 @@ class HTTPStream(Stream):
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         super().__init__(pool, max_age)
-        self._http = HTTP2Client(_MAX_MESSAGE)
+        self._http = HTTP2Client(MOST_MESSAGE)
         self._form = RequestForm(pool)
 
     def send(self, attempt: Attempt) -> None:
@@ -128,14 +95,3 @@ class HTTPStream(Stream):
         """Abort the connection; its pending queries are sent again over another one."""
         if self._transport is not None:
             self._transport.abort()
-
-
-def take_response(attempt: Attempt, status: bytes, wire: bytes, now: float) -> None:
-    """Process the complete HTTP response to a query."""
-    if status != b"200":
-        attempt.upstream.broke(attempt, HTTP_STATUS + status.decode("ascii", "replace"))
-    elif answers(wire, attempt) or is_bare(wire, attempt):
-        attempt.upstream.arrived(attempt, wire, now)
-    else:
-        attempt.upstream.dropped("question")
-        attempt.upstream.broke(attempt, OTHER_QUESTION)

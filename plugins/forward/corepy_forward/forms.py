@@ -16,9 +16,11 @@ from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.dns.edns import (
     OPT_SIZE,
+    OPTION_PADDING,
     UDP_SIZE,
     forwarded_options,
     opt_record,
+    option,
 )
 from corepy.dns.form_error import FormError
 
@@ -32,6 +34,8 @@ _HEADERS: Final[dict[int, bytes]] = {}
 _OPT: Final = opt_record(UDP_SIZE)
 _OPT_DO: Final = opt_record(UDP_SIZE, do=True)
 
+_PADDING_BLOCK: Final = 128
+_OPTION_HEADER: Final = 4
 _HEADER: Final = 10
 USUAL_SIZE: Final = _HEADER + OPT_SIZE
 """Bytes of a body without EDNS options, excluding the question."""
@@ -87,13 +91,19 @@ def with_size(body: bytes, question: bytes, size: int) -> bytes:
     return body[:at] + size.to_bytes(2, "big") + body[at + 2 :]
 
 
-def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
+def with_option(body: bytes, question: bytes, added: bytes) -> bytes:
     """Return the query with an additional EDNS option; unchanged if it has no EDNS."""
     if not body[9]:
         return body
     at = _HEADER + len(question) + OPT_SIZE
-    length = len(body) - at + len(option)
-    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], option))
+    length = len(body) - at + len(added)
+    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], added))
+
+
+def padded(body: bytes, question: bytes) -> bytes:
+    """Return the query with padding to a multiple of 128 bytes, if it has EDNS (RFC 8467)."""
+    size = 2 + len(body) + _OPTION_HEADER
+    return with_option(body, question, option(OPTION_PADDING, bytes(-size % _PADDING_BLOCK)))
 
 
 def client_options(body: bytes, question: bytes) -> bytes:

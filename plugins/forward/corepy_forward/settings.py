@@ -16,10 +16,10 @@ from corepy.plugin.tls_client import TLSFiles
 from corepy_forward.targets import as_ip, parse_port, server_name, split_host_port
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
 
     from corepy.plugin import Controller
+    from corepy_forward.attempt import TLSContext
     from corepy_forward.targets import ToAddress
 
 MAX_TARGETS = 15
@@ -88,7 +88,7 @@ class Settings:
     doh_method: str = "POST"
     tls: TLSFiles = field(default_factory=TLSFiles)
     tls_servername: str = ""
-    tls_contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
+    tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
 
 

@@ -5,6 +5,7 @@ CoreDNS: plugin/forward/setup.go, plugin/pkg/tls/tls.go. `settings` parses the o
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from corepy.plugin import Mistakes, suggest_file
@@ -28,15 +29,25 @@ from corepy_forward.usable import (
 )
 
 if TYPE_CHECKING:
-    import ssl
     from pathlib import Path
 
     from corepy.plugin import Controller, CorefileError, Token
     from corepy.plugin.tls_client import TLSFiles
+    from corepy_forward.attempt import TLSContext
     from corepy_forward.targets import ToAddress
 
-_PROTOCOLS = {"tls": ["dot"], "https": ["h2"]}
-"""ALPN protocols by transport (the registration for RFC 7858; RFC 8484 section 5.2)."""
+_OVER_QUIC = ("quic", "https3")
+_NAMED_ONCE = ("tls", *_OVER_QUIC)
+"""Transports whose upstreams cannot have two server names; CoreDNS ignores one with https."""
+
+_PROTOCOLS = {"tls": "dot", "https": "h2", "quic": "doq", "https3": "h3"}
+"""ALPN protocols (the registration for RFC 7858; RFC 8484 section 5.2, RFC 9250, RFC 9114)."""
+
+_CLIENTS = {"https": "doh", "quic": "quic", "https3": "doh3"}
+"""The modules of transports that need a library, which are imported if one is used."""
+
+_LIBRARIES = {"https": "h2", "quic": "'corepy-dns[forward]'", "https3": "'corepy-dns[forward]'"}
+"""The arguments of `pip install` for these libraries."""
 
 
 def setup(controller: Controller) -> None:
@@ -160,11 +171,11 @@ class _Line:
         settings = self._settings
         targets = without_repeats(t for entry in settings.entries for t in entry.targets)
         for target in targets:
-            if target.transport == "tls" and target.server_name and settings.tls_servername:
+            if target.transport in _NAMED_ONCE and target.server_name and settings.tls_servername:
                 raise self._c.error(
                     f"both forward ('{settings.tls_servername}') and proxy level"
                     f" ('{target.server_name}') TLS servernames are set for upstream proxy"
-                    f" 'tls://{target.address}'",
+                    f" '{target.transport}://{target.address}'",
                     tokens[0],
                 )
         transports = {target.transport for target in targets}
@@ -178,17 +189,23 @@ class _Line:
         files = self._settings.tls
         for path in files.paths:
             self._c.watch_file(path)
-        if "https" in transports:
-            try:
-                import corepy_forward.doh  # noqa: F401 - import now, not while a client waits
-            except ImportError as error:
-                hint = "pip install h2"
-                raise self._c.error(f"https:// upstreams: {error}", token, hint) from None
+        for transport in transports:
+            self._import_client(transport, token)
         try:
             for transport in transports or ["tls"]:
                 self._settings.tls_contexts[transport] = make_context(files, transport)
         except (OSError, ValueError) as error:
             raise self._c.error(f"tls: {error}", token) from None
+
+    def _import_client(self, transport: str, token: Token) -> None:
+        """Import the modules for a transport now, not while a client waits."""
+        if transport not in _CLIENTS:
+            return
+        try:
+            import_module(f"corepy_forward.{_CLIENTS[transport]}")
+        except ImportError as error:
+            hint = f"pip install {_LIBRARIES[transport]}"
+            raise self._c.error(f"{transport}:// upstreams: {error}", token, hint) from None
 
 
 def _drop_flawed(entry: ToAddress) -> None:
@@ -200,6 +217,11 @@ def _drop_flawed(entry: ToAddress) -> None:
             entry.problems.append(f"{problem}; this upstream is skipped")
 
 
-def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
-    """Return the client context for a transport; raises OSError or ValueError."""
-    return client_context(files, _PROTOCOLS[transport])
+def make_context(files: TLSFiles, transport: str) -> TLSContext:
+    """Return how to verify upstreams of a transport; raises OSError or ValueError."""
+    protocol = _PROTOCOLS[transport]
+    if transport in _OVER_QUIC:
+        from corepy_forward.quic_trust import QUICTrust
+
+        return QUICTrust(files, protocol)
+    return client_context(files, [protocol])

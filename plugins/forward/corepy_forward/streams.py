@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from ssl import SSLContext
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
@@ -21,7 +22,6 @@ from corepy_forward.sessions import Sessions
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from corepy_forward.attempt import UpstreamLike
 
@@ -68,6 +68,8 @@ _BUFFER_SIZE: Final = 65536
 
 class Stream(asyncio.BufferedProtocol):
     """One connection, from the start of connecting."""
+
+    most_connections: ClassVar[int] = MAX_CONNECTIONS
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         """Take the pool and the maximum age in seconds."""
@@ -117,7 +119,7 @@ class Stream(asyncio.BufferedProtocol):
             lambda: self,
             target.connect_host,
             target.port,
-            ssl=cast("ssl.SSLContext | None", sessions),
+            ssl=cast("SSLContext | None", sessions),
             server_hostname=None if sessions is None else name,
             local_addr=(source, 0) if source else None,
         )
@@ -238,13 +240,13 @@ class Stream(asyncio.BufferedProtocol):
 class StreamPool:
     """The connections to one upstream."""
 
-    def __init__(self, upstream: UpstreamLike, make: Callable[[StreamPool, float], Stream]) -> None:
-        """Take the upstream, and a factory of connections with the arguments pool and max_age."""
+    def __init__(self, upstream: UpstreamLike, make: type[Stream]) -> None:
+        """Take the upstream, and the class of its connections."""
         self.upstream = upstream
         self._make = make
         settings = upstream.settings
         idle = settings.max_idle_conns
-        self._limit = min(MAX_CONNECTIONS, idle) if idle else MAX_CONNECTIONS
+        self._limit = min(make.most_connections, idle) if idle else make.most_connections
         self._expire = settings.expire
         self._streams: list[Stream] = []
         self._current: Stream | None = None
@@ -253,7 +255,10 @@ class StreamPool:
         self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._hits, self._misses = upstream.connection_counters(upstream.stream_proto)
         context = upstream.context
-        self.sessions = None if context is None else Sessions(context)
+        self.memory: object = None
+        """What connections keep for their successors, besides `sessions`."""
+
+        self.sessions = Sessions(context) if isinstance(context, SSLContext) else None
 
     def send(self, attempt: Attempt) -> None:
         """Send a query over the current connection, or over another one if that is busy."""
