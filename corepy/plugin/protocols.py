@@ -186,7 +186,7 @@ class TappedMessage(NamedTuple):
     """IP address and port of the upstream."""
 
     protocol: str
-    """"udp", "tcp", "tls" or "https"."""
+    """"udp", "tcp", "tls", "https", "quic" or "https3"."""
 
     time: float
     """When it was sent or received, in seconds since the epoch."""
@@ -213,7 +213,7 @@ class UpstreamAttempt(NamedTuple):
     """IP address and port of the upstream."""
 
     protocol: str
-    """"udp", "tcp", "tls" or "https"."""
+    """"udp", "tcp", "tls", "https", "quic" or "https3"."""
 
     sent: float
     """When it was sent. It may precede the client's query, which may share it with an earlier one.

@@ -27,6 +27,9 @@ The values for DNS over TLS, HTTPS and QUIC were added later, and dnstap-ldns, a
 stops reading at the first message with one of them.
 """
 
+OVER_UDP: Final = frozenset(("udp", "quic", "https3"))
+"""The protocols of messages over a UDP socket, by `TappedMessage.protocol`."""
+
 LONGEST_TEXT: Final = 1 << 16
 """Maximum bytes of the identity, the version, and `extra`.
 

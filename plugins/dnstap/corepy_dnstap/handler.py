@@ -21,7 +21,7 @@ from corepy.plugin import (
 from corepy.plugin.placeholders import Format, without_reply
 from corepy_dnstap import encoding
 from corepy_dnstap.addresses import packed
-from corepy_dnstap.encoding import LONGEST_TEXT, TCP, UDP, Envelope, message_type
+from corepy_dnstap.encoding import LONGEST_TEXT, OVER_UDP, TCP, UDP, Envelope, message_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +178,7 @@ class Dnstap(FastHandler, ExplainedHandler):
         if not self.output.is_taking:
             self.output.skip(1)
             return
-        protocol = UDP if message.protocol == "udp" else TCP
+        protocol = UDP if message.protocol in OVER_UDP else TCP
         socket = encoding.socket_fields(protocol, packed(message.local), packed(message.upstream))
         at = int(message.time * _SECOND)
         full, wire = self.settings.full, message.wire

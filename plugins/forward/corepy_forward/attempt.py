@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from corepy.plugin.metrics import Value
     from corepy_forward.forgery import Cookies, Guesses, Proofs
     from corepy_forward.forms import EdnsSupport, TcpSupport
+    from corepy_forward.quic_trust import QUICTrust
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
+
+    TLSContext = ssl.SSLContext | QUICTrust
+    """How the certificate of an upstream is verified, over TCP or over QUIC."""
 
 _BLOCK: Final = 512
 _cut: Final = Struct("2s" * _BLOCK).unpack
@@ -93,7 +97,7 @@ class UpstreamLike(Protocol):
     settings: Settings
     wakeups: Wakeups
     loop: asyncio.AbstractEventLoop
-    context: ssl.SSLContext | None
+    context: TLSContext | None
     stream_proto: str
     is_limited: bool
     edns: EdnsSupport

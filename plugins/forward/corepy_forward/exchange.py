@@ -27,13 +27,13 @@ from corepy.dns.constants import (
     SERVFAIL,
     rcode_name,
 )
-from corepy.dns.edns import EDE_NETWORK_ERROR
+from corepy.dns.edns import EDE_NETWORK_ERROR, end_to_end
 from corepy.dns.form_error import FormError
 from corepy_forward import metrics
 from corepy_forward.asking import MOST_QUERIES
 from corepy_forward.failures import NO_COOKIE_SENT, NO_REPLY, go_error, is_of_reply
 from corepy_forward.forgery import is_kept
-from corepy_forward.forms import client_options, end_to_end, needs_edns
+from corepy_forward.forms import client_options, needs_edns
 from corepy_forward.salvage import Salvage
 
 if TYPE_CHECKING:

@@ -42,6 +42,8 @@ _OF_REPLIES = (MALFORMED, OTHER_QUESTION, TOO_LARGE, HTTP_STATUS, NO_COOKIE_SENT
 _OPERATIONS = {"connect": "dial", "dial": "dial", "remote error": "dial", "tls": "dial"}
 _OPERATIONS["write"] = "write"
 
+_OVER_UDP = frozenset(("udp", "quic", "https3"))
+
 _UNVERIFIED = "tls: failed to verify certificate"
 _UNKNOWN_AUTHORITY = frozenset((2, 18, 19, 20, 21))
 """OpenSSL's codes (X509_V_ERR_*) for a chain without a trusted authority."""
@@ -100,7 +102,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
 def go_error(address: str, proto: str, reason: str, detail: str) -> str:
     """Return a line such as "read udp 192.0.2.1:53 (attempt 1 of 4, 2.001s): i/o timeout"."""
     operation = _OPERATIONS.get(reason.partition(": ")[0], "read")
-    network = "udp" if proto == "udp" else "tcp"
+    network = "udp" if proto in _OVER_UDP else "tcp"
     over = "" if proto == network else f"over {proto}, "
     return f"{operation} {network} {address} ({over}{detail}): {reason.removeprefix('dial: ')}"
 

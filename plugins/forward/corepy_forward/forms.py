@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.dns.edns import (
-    HOP_BY_HOP,
     OPT_SIZE,
-    OPTION_EDE,
+    OPTION_PADDING,
     UDP_SIZE,
     forwarded_options,
     opt_record,
     option,
-    parse_options,
 )
 from corepy.dns.form_error import FormError
 
@@ -36,6 +34,8 @@ _HEADERS: Final[dict[int, bytes]] = {}
 _OPT: Final = opt_record(UDP_SIZE)
 _OPT_DO: Final = opt_record(UDP_SIZE, do=True)
 
+_PADDING_BLOCK: Final = 128
+_OPTION_HEADER: Final = 4
 _HEADER: Final = 10
 USUAL_SIZE: Final = _HEADER + OPT_SIZE
 """Bytes of a body without EDNS options, excluding the question."""
@@ -91,13 +91,19 @@ def with_size(body: bytes, question: bytes, size: int) -> bytes:
     return body[:at] + size.to_bytes(2, "big") + body[at + 2 :]
 
 
-def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
+def with_option(body: bytes, question: bytes, added: bytes) -> bytes:
     """Return the query with an additional EDNS option; unchanged if it has no EDNS."""
     if not body[9]:
         return body
     at = _HEADER + len(question) + OPT_SIZE
-    length = len(body) - at + len(option)
-    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], option))
+    length = len(body) - at + len(added)
+    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], added))
+
+
+def padded(body: bytes, question: bytes) -> bytes:
+    """Return the query with padding to a multiple of 128 bytes, if it has EDNS (RFC 8467)."""
+    size = 2 + len(body) + _OPTION_HEADER
+    return with_option(body, question, option(OPTION_PADDING, bytes(-size % _PADDING_BLOCK)))
 
 
 def client_options(body: bytes, question: bytes) -> bytes:
@@ -109,23 +115,6 @@ def needs_edns(body: bytes, question: bytes) -> bool:
     """Whether clients depend on EDNS: they sent DO, or an option that is forwarded."""
     opt = body[_HEADER + len(question) :]
     return len(opt) > OPT_SIZE or (len(opt) == OPT_SIZE and opt[7] & 0x80 != 0)
-
-
-def end_to_end(options: bytes, asked: bytes) -> bytes:
-    """Return the options of a reply for a client whose query had the options `asked`.
-
-    Cookies, keepalive, padding and the server identifier are hop-by-hop (RFC 7873, RFC 7828,
-    RFC 7830, RFC 5001 section 2.1). Of the other options, a client gets those whose code was in its
-    query, and extended errors (RFC 8914), which need no request. Other options may describe the
-    upstream, such as a reporting channel (RFC 9567). The result is empty if the options are
-    malformed.
-    """
-    try:
-        wanted = {OPTION_EDE, *(code for code, _ in parse_options(asked))} - HOP_BY_HOP
-        kept = [option(code, data) for code, data in parse_options(options) if code in wanted]
-    except FormError:
-        return b""
-    return b"".join(kept)
 
 
 class EdnsSupport:

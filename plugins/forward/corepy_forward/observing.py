@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from corepy.plugin.protocols import AttemptObserver
     from corepy_forward.exchange import Exchange
 
-PROTOCOLS: Final = {"udp": "udp", "tcp": "tcp", "tcp-tls": "tls", "https": "https"}
+PROTOCOLS: Final = {
+    "udp": "udp",
+    "tcp": "tcp",
+    "tcp-tls": "tls",
+    "https": "https",
+    "quic": "quic",
+    "https3": "https3",
+}
 """The protocols of other plugins, by those of attempts."""
 
 

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from corepy.dns import names
 from corepy.dns.constants import NOERROR, RCODES
 from corepy.plugin import parse_integer, parse_unsigned
+from corepy.plugin.tls_client import TLSFiles
 from corepy_forward.targets import as_ip, parse_port, server_name, split_host_port
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
 
     from corepy.plugin import Controller
+    from corepy_forward.attempt import TLSContext
     from corepy_forward.targets import ToAddress
 
 MAX_TARGETS = 15
@@ -41,15 +41,6 @@ class HealthCheckOptions:
     recursion_desired: bool = True
     domain: str = "."
     """The QNAME of probes, whose type is NS."""
-
-
-@dataclass(slots=True)
-class TLSFiles:
-    """The PEM files of the option `tls`; defaults: no client certificate, the system's CAs."""
-
-    cert: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
 
 
 @dataclass(slots=True)
@@ -97,7 +88,7 @@ class Settings:
     doh_method: str = "POST"
     tls: TLSFiles = field(default_factory=TLSFiles)
     tls_servername: str = ""
-    tls_contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
+    tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
 
 
@@ -248,13 +239,7 @@ class Options:
 
     def _tls(self) -> None:
         paths = [self._c.path(token) for token in self._c.arguments(0, 3)]
-        files = TLSFiles()
-        if len(paths) == 1:
-            files.ca = paths[0]
-        elif paths:
-            files.cert, files.key = paths[0], paths[1]
-            files.ca = paths[2] if len(paths) == 3 else None
-        self._settings.tls = files
+        self._settings.tls = TLSFiles.from_paths(paths)
 
     def _tls_servername(self) -> None:
         try:

@@ -5,11 +5,11 @@ CoreDNS: plugin/forward/setup.go, plugin/pkg/tls/tls.go. `settings` parses the o
 
 from __future__ import annotations
 
-import ssl
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from corepy.plugin import Mistakes, suggest_file
-from corepy.plugin.reading import read_file
+from corepy.plugin.tls_client import client_context
 from corepy_forward.handler import Forward
 from corepy_forward.resolve import read_resolv_conf
 from corepy_forward.settings import MAX_TARGETS, Options, Settings
@@ -32,11 +32,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.plugin import Controller, CorefileError, Token
-    from corepy_forward.settings import TLSFiles
+    from corepy.plugin.tls_client import TLSFiles
+    from corepy_forward.attempt import TLSContext
     from corepy_forward.targets import ToAddress
 
-_PROTOCOLS = {"tls": ["dot"], "https": ["h2"]}
-"""ALPN protocols by transport (the registration for RFC 7858; RFC 8484 section 5.2)."""
+_OVER_QUIC = ("quic", "https3")
+_NAMED_ONCE = ("tls", *_OVER_QUIC)
+"""Transports whose upstreams cannot have two server names; CoreDNS ignores one with https."""
+
+_PROTOCOLS = {"tls": "dot", "https": "h2", "quic": "doq", "https3": "h3"}
+"""ALPN protocols (the registration for RFC 7858; RFC 8484 section 5.2, RFC 9250, RFC 9114)."""
+
+_CLIENTS = {"https": "doh", "quic": "quic", "https3": "doh3"}
+"""The modules of transports that need a library, which are imported if one is used."""
+
+_LIBRARIES = {"https": "h2", "quic": "'corepy-dns[forward]'", "https3": "'corepy-dns[forward]'"}
+"""The arguments of `pip install` for these libraries."""
 
 
 def setup(controller: Controller) -> None:
@@ -160,11 +171,11 @@ class _Line:
         settings = self._settings
         targets = without_repeats(t for entry in settings.entries for t in entry.targets)
         for target in targets:
-            if target.transport == "tls" and target.server_name and settings.tls_servername:
+            if target.transport in _NAMED_ONCE and target.server_name and settings.tls_servername:
                 raise self._c.error(
                     f"both forward ('{settings.tls_servername}') and proxy level"
                     f" ('{target.server_name}') TLS servernames are set for upstream proxy"
-                    f" 'tls://{target.address}'",
+                    f" '{target.transport}://{target.address}'",
                     tokens[0],
                 )
         transports = {target.transport for target in targets}
@@ -176,20 +187,25 @@ class _Line:
     def _make_contexts(self, transports: list[str], token: Token) -> None:
         """Load certificates now, so that an invalid file is an error in the Corefile."""
         files = self._settings.tls
-        for path in (files.cert, files.key, files.ca):
-            if path is not None:
-                self._c.watch_file(path)
-        if "https" in transports:
-            try:
-                import corepy_forward.doh  # noqa: F401 - import now, not while a client waits
-            except ImportError as error:
-                hint = "pip install h2"
-                raise self._c.error(f"https:// upstreams: {error}", token, hint) from None
+        for path in files.paths:
+            self._c.watch_file(path)
+        for transport in transports:
+            self._import_client(transport, token)
         try:
             for transport in transports or ["tls"]:
                 self._settings.tls_contexts[transport] = make_context(files, transport)
         except (OSError, ValueError) as error:
             raise self._c.error(f"tls: {error}", token) from None
+
+    def _import_client(self, transport: str, token: Token) -> None:
+        """Import the modules for a transport now, not while a client waits."""
+        if transport not in _CLIENTS:
+            return
+        try:
+            import_module(f"corepy_forward.{_CLIENTS[transport]}")
+        except ImportError as error:
+            hint = f"pip install {_LIBRARIES[transport]}"
+            raise self._c.error(f"{transport}:// upstreams: {error}", token, hint) from None
 
 
 def _drop_flawed(entry: ToAddress) -> None:
@@ -201,46 +217,11 @@ def _drop_flawed(entry: ToAddress) -> None:
             entry.problems.append(f"{problem}; this upstream is skipped")
 
 
-def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
-    """Return a client context for TLS 1.2 or later that verifies names and certificates.
+def make_context(files: TLSFiles, transport: str) -> TLSContext:
+    """Return how to verify upstreams of a transport; raises OSError or ValueError."""
+    protocol = _PROTOCOLS[transport]
+    if transport in _OVER_QUIC:
+        from corepy_forward.quic_trust import QUICTrust
 
-    Raises OSError or ValueError with the name of a missing or invalid file.
-    """
-    # Not ssl.create_default_context: it writes the keys of all connections to the file in the
-    # environment variable SSLKEYLOGFILE, fails if that cannot be opened, and each version of
-    # Python makes it stricter about the certificates of private authorities.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if files.ca is None:
-        context.load_default_certs()
-    else:
-        _load_authorities(context, _readable(files.ca))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(_PROTOCOLS[transport])
-    if files.cert is not None and files.key is not None:
-        cert, key = _readable(files.cert), _readable(files.key)
-        try:
-            context.load_cert_chain(cert, key)
-        except ssl.SSLError as error:
-            reason = _reason(error)
-            raise ValueError(f"could not load TLS cert {cert} with key {key}: {reason}") from None
-    return context
-
-
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
-    try:
-        context.load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise ValueError(f"no certificate in PEM form in {path}: {_reason(error)}") from None
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _readable(path: Path) -> str:
-    """Return the path as text if the file is readable; raises OSError.
-
-    The check comes before OpenSSL opens the file, which would block for a FIFO.
-    """
-    read_file(path)
-    return str(path)
+        return QUICTrust(files, protocol)
+    return client_context(files, [protocol])

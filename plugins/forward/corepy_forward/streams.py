@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from ssl import SSLContext
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
 from corepy_forward.failures import CLOSED, NOT_CONNECTED, OTHER_QUESTION, explain
+from corepy_forward.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
 
     from corepy_forward.attempt import UpstreamLike
 
@@ -67,6 +69,8 @@ _BUFFER_SIZE: Final = 65536
 class Stream(asyncio.BufferedProtocol):
     """One connection, from the start of connecting."""
 
+    most_connections: ClassVar[int] = MAX_CONNECTIONS
+
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         """Take the pool and the maximum age in seconds."""
         self._pool = pool
@@ -99,6 +103,28 @@ class Stream(asyncio.BufferedProtocol):
         """The address of this server's socket; None before the connection is established."""
         name = None if self._transport is None else self._transport.get_extra_info("sockname")
         return None if name is None else (name[0], name[1])
+
+    @property
+    def secure(self) -> ssl.SSLObject | None:
+        """The TLS object; None without TLS, and before the connection is established."""
+        transport = self._transport
+        return None if transport is None else transport.get_extra_info("ssl_object")
+
+    async def connect(self) -> None:
+        """Connect to the upstream; raises OSError and ValueError."""
+        upstream, sessions = self._pool.upstream, self._pool.sessions
+        target, source = upstream.target, upstream.settings.source_address
+        name = upstream.settings.tls_servername or target.server_name or target.host
+        await upstream.loop.create_connection(
+            lambda: self,
+            target.connect_host,
+            target.port,
+            ssl=cast("SSLContext | None", sessions),
+            server_hostname=None if sessions is None else name,
+            local_addr=(source, 0) if source else None,
+        )
+        if sessions is not None and self.secure is not None:
+            sessions.connected(self.secure)
 
     def is_aged(self, now: float) -> bool:
         """Whether the connection has reached its maximum age and gets no more queries."""
@@ -167,17 +193,26 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Send the pending queries again over another connection."""
-        self._transport = None
         self._pool.remove(self)
+        self._transport = None
         reason = CLOSED if exc is None else explain(exc, "read")
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:
-            attempt.redials += 1
-            if attempt.redials > REDIALS:
-                attempt.upstream.broke(attempt, reason)
-            else:
-                self._pool.send(attempt)
+            self._move(attempt, reason)
+
+    def _move(self, attempt: Attempt, reason: str) -> None:
+        """Send a query again over another connection, or fail it after several of them."""
+        attempt.redials += 1
+        if attempt.redials > REDIALS:
+            attempt.upstream.broke(attempt, reason)
+        else:
+            self._pool.send(attempt)
+
+    def retire(self) -> None:
+        """Take no more queries; the connection closes after the last reply."""
+        self._max_age = 0.0
+        self._pool.replace(self)
 
     def refused(self, reason: str) -> None:
         """Fail all pending attempts, because the connection cannot be established."""
@@ -205,13 +240,13 @@ class Stream(asyncio.BufferedProtocol):
 class StreamPool:
     """The connections to one upstream."""
 
-    def __init__(self, upstream: UpstreamLike, make: Callable[[StreamPool, float], Stream]) -> None:
-        """Take the upstream, and a factory of connections with the arguments pool and max_age."""
+    def __init__(self, upstream: UpstreamLike, make: type[Stream]) -> None:
+        """Take the upstream, and the class of its connections."""
         self.upstream = upstream
         self._make = make
         settings = upstream.settings
         idle = settings.max_idle_conns
-        self._limit = min(MAX_CONNECTIONS, idle) if idle else MAX_CONNECTIONS
+        self._limit = min(make.most_connections, idle) if idle else make.most_connections
         self._expire = settings.expire
         self._streams: list[Stream] = []
         self._current: Stream | None = None
@@ -219,6 +254,11 @@ class StreamPool:
         self._no_dial_until = 0.0
         self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._hits, self._misses = upstream.connection_counters(upstream.stream_proto)
+        context = upstream.context
+        self.memory: object = None
+        """What connections keep for their successors, besides `sessions`."""
+
+        self.sessions = Sessions(context) if isinstance(context, SSLContext) else None
 
     def send(self, attempt: Attempt) -> None:
         """Send a query over the current connection, or over another one if that is busy."""
@@ -246,6 +286,8 @@ class StreamPool:
         return best
 
     def _dial(self) -> Stream:
+        for other in self._streams:
+            self._keep_session(other)
         stream = self._make(self, self._max_age())
         self._streams.append(stream)
         stream.dialling = self.upstream.loop.create_task(self._connect(stream))
@@ -259,19 +301,9 @@ class StreamPool:
         return (MAX_AGE if configured is None else configured) * jitter
 
     async def _connect(self, stream: Stream) -> None:
-        upstream = self.upstream
-        target, source = upstream.target, upstream.settings.source_address
-        name = upstream.settings.tls_servername or target.server_name or target.host
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                await upstream.loop.create_connection(
-                    lambda: stream,
-                    target.connect_host,
-                    target.port,
-                    ssl=upstream.context,
-                    server_hostname=None if upstream.context is None else name,
-                    local_addr=(source, 0) if source else None,
-                )
+                await stream.connect()
         except TimeoutError:
             self._cannot_connect(stream, NOT_CONNECTED)
         except (OSError, ValueError) as error:
@@ -284,12 +316,22 @@ class StreamPool:
         self._no_dial_until = monotonic() + REDIAL_PAUSE
         stream.refused(problem)
 
+    def _keep_session(self, stream: Stream) -> None:
+        """Keep the TLS session of a connection, which the next one resumes."""
+        if self.sessions is not None and stream.has_answered and stream.secure is not None:
+            self.sessions.keep(stream.secure)
+
     def remove(self, stream: Stream) -> None:
         """Remove a connection that has ended from the pool."""
-        if stream is self._current:
-            self._current = None
+        self._keep_session(stream)
+        self.replace(stream)
         if stream in self._streams:
             self._streams.remove(stream)
+
+    def replace(self, stream: Stream) -> None:
+        """Choose another connection than `stream` for the next query."""
+        if stream is self._current:
+            self._current = None
 
     def tidy(self, now: float) -> None:
         """Close connections without pending queries that are idle for `expire`, or too old."""

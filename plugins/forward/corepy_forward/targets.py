@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from corepy.plugin.reading import FileVersion
 
-PORTS = {"dns": 53, "tls": 853, "https": 443}
+PORTS = {"dns": 53, "tls": 853, "https": 443, "quic": 853, "https3": 443}
 """The transports of upstreams, with their default ports."""
 
 _PLACEHOLDER = re.compile("__[A-Z0-9_]+__|<nil>")
 """Placeholders in the Corefiles of node-cache, and its text for a variable that is not set."""
 
-_OTHER_SCHEMES = ("quic", "grpc", "https3", "unix")
+_OTHER_SCHEMES = ("grpc", "unix")
 
 
 class MissingFileError(ValueError):
@@ -63,6 +63,9 @@ class Target(NamedTuple):
 
     interface: int = 0
     """Number of that interface; set before the upstream is used."""
+
+    path: str = "/dns-query"
+    """The path of DNS over HTTPS."""
 
     @property
     def address(self) -> str:
@@ -142,7 +145,7 @@ def parse_target(text: str) -> ToAddress:
         raise ValueError(f'invalid address: "{text}"')
     if transport not in PORTS:
         raise ValueError(f"'{transport}' is not supported as a destination protocol in forward")
-    if transport == "https" and "/" in rest:
+    if transport in ("https", "https3") and "/" in rest:
         raise ValueError(
             "paths are not allowed in HTTPS upstream addresses (the path is always /dns-query):"
             f" {text}"

@@ -21,12 +21,11 @@ from corepy_forward.forms import EdnsSupport, TcpSupport
 from corepy_forward.udp import UDPPool
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from corepy.plugin import Wakeups
     from corepy.plugin.metrics import Distribution, Value
-    from corepy_forward.attempt import Owner
+    from corepy_forward.attempt import Owner, TLSContext
     from corepy_forward.settings import Settings
     from corepy_forward.streams import Stream, StreamPool
     from corepy_forward.targets import Target
@@ -39,7 +38,13 @@ MOST_PATIENCE: Final = 0.4
 SUSPICION: Final = 3
 """Consecutive late queries, without any reply, after which an upstream is asked last."""
 
-_STREAM_PROTOS: Final = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
+_STREAM_PROTOS: Final = {
+    "dns": "tcp",
+    "tls": "tcp-tls",
+    "https": "https",
+    "quic": "quic",
+    "https3": "https3",
+}
 """Names of connections in logs and metrics, by the transport in TO."""
 
 
@@ -55,7 +60,7 @@ class Upstream:
         settings: Settings,
         wakeups: Wakeups,
         on_change: Callable[[], None],
-        context: ssl.SSLContext | None = None,
+        context: TLSContext | None = None,
     ) -> None:
         """Take the target and the settings; `on_change` is called when the health changes."""
         self.target = target
@@ -120,6 +125,14 @@ class Upstream:
             from corepy_forward.doh import HTTPStream
 
             return HTTPStream
+        if self.target.transport == "quic":
+            from corepy_forward.quic import QUICStream
+
+            return QUICStream
+        if self.target.transport == "https3":
+            from corepy_forward.doh3 import HTTP3Stream
+
+            return HTTP3Stream
         from corepy_forward.streams import Stream
 
         return Stream

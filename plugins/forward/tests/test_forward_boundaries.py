@@ -3,7 +3,7 @@
 import pytest
 
 from corepy.dns import Request
-from corepy.dns.edns import option
+from corepy.dns.edns import end_to_end, option
 from corepy.testing import query
 from corepy_forward import forgery
 from corepy_forward.failures import (
@@ -31,7 +31,6 @@ from corepy_forward.forms import (
     TcpSupport,
     body_of,
     client_options,
-    end_to_end,
     needs_edns,
     with_option,
     with_size,

@@ -7,7 +7,9 @@ from typing import Any
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
+import h2.settings
 import pytest
 
 from corepy_forward import metrics
@@ -24,7 +26,7 @@ class Transport:
     """What a connection calls of its transport; `protocol` is what ALPN has chosen."""
 
     def __init__(self, sock, protocol):
-        secure = SimpleNamespace(selected_alpn_protocol=lambda: protocol)
+        secure = SimpleNamespace(selected_alpn_protocol=lambda: protocol, session=None)
         self._info = {"socket": sock, "ssl_object": secure}
         self.aborted = 0
         self.written = b""
@@ -126,7 +128,7 @@ def test_a_query_and_its_reply(on_bench, method):
         bench.loop.now += 0.25
         server.answer(1, REPLY)
         assert exchange.reply.wire == REPLY
-        assert (stream.heard, stream.pending, stream._bodies) == (bench.loop.now, {}, {})
+        assert (stream.heard, stream.pending, stream._http._exchanges) == (bench.loop.now, {}, {})
         second = bench.ask("b")
         assert second._open[0].ident == b"\0\0\0\3"
         assert stream.last_used == bench.loop.now
@@ -148,7 +150,7 @@ def test_a_query_and_its_reply(on_bench, method):
 def test_the_authority(on_bench, servername, name, port, authority):
     async def test(bench):
         _, stream, _, _ = connect(bench, name, port)
-        assert stream._authority == authority
+        assert stream._form.authority == authority
 
     on_bench(test, tls_servername=servername, **OPTIONS)
 
@@ -180,7 +182,7 @@ def test_sizes_of_replies(on_bench, size, reason):
         assert (exchange.reply is None) is bool(reason)
         assert resets == ([8] if size > 65535 else [])
         assert dropped.value == before + (size < 65535)
-        assert (stream.pending, stream._bodies, transport.aborted) == ({}, {}, 0)
+        assert (stream.pending, stream._http._exchanges, transport.aborted) == ({}, {}, 0)
 
     on_bench(test, **OPTIONS)
 
@@ -194,7 +196,7 @@ def test_a_status(on_bench, status):
         assert exchange.done
         assert exchange.reason.endswith("" if status == "200" else f": HTTP status {status}")
         assert (exchange.reply is None) is (status != "200")
-        assert (stream.pending, stream._bodies) == ({}, {})
+        assert (stream.pending, stream._http._exchanges) == ({}, {})
 
     on_bench(test, **OPTIONS)
 
@@ -204,11 +206,11 @@ def test_a_stream_that_is_reset(on_bench):
         server, stream, transport, exchange = connect(bench)
         server.read()
         server.answer(1, REPLY[:5], is_whole=False)
-        assert stream._bodies == {1: REPLY[:5]}
+        assert stream._http._exchanges[1].body == REPLY[:5]
         server.http.reset_stream(1)
         server.send()
-        assert exchange.reason.endswith(": stream reset")
-        assert (stream.pending, stream._bodies, transport.aborted) == ({}, {}, 0)
+        assert exchange.reason.endswith(": stream reset (NO_ERROR)")
+        assert (stream.pending, stream._http._exchanges, transport.aborted) == ({}, {}, 0)
 
     on_bench(test, **OPTIONS)
 
@@ -220,12 +222,51 @@ def test_a_connection_that_the_server_ends(on_bench, end):
     async def test(bench):
         server, stream, transport, exchange = connect(bench)
         server.read()
-        if end == "terminated":
+        if end == "terminated":  # with an answer to what it has begun
             server.http.close_connection()
             server.send()
         else:
             receive(stream, b"\0\0\4\0\0\0\0\0\0data")  # a DATA frame of no stream
-        assert (exchange.done, transport.aborted) == (False, 1)
+        assert (exchange.done, transport.aborted) == (False, end == "nonsense")
         assert list(stream.pending) == [b"\0\0\0\1"]
+        assert stream.is_aged(bench.loop.now) == (end == "terminated")
+
+    on_bench(test, **OPTIONS)
+
+
+@pytest.mark.parametrize("sign", ["GOAWAY", "REFUSED_STREAM"])
+def test_a_query_that_was_not_processed_is_sent_again(on_bench, sign):
+    async def test(bench):
+        server, stream, _, exchange = connect(bench)
+        server.read()
+        pool = bench.pool.upstreams[-1].streams
+        if sign == "GOAWAY":
+            server.http.close_connection(last_stream_id=0)
+        else:
+            server.http.reset_stream(1, h2.errors.ErrorCodes.REFUSED_STREAM)
+        server.send()
+        (attempt,) = exchange._open
+        assert (exchange.done, attempt.redials) == (False, 1)
+        assert (attempt.link is stream) is (sign == "REFUSED_STREAM")
+        assert pool.connections == 1 + (sign == "GOAWAY")
+
+    on_bench(test, **OPTIONS)
+
+
+def test_queries_above_the_limit_of_the_server_wait(on_bench):
+    async def test(bench):
+        server, stream, _, _ = connect(bench)
+        server.http.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        server.send()
+        server.read()
+        others = [bench.ask(name) for name in "bc"]
+        stream.forget(others[0]._open[0])
+        server.read()
+        asked = [e for e in server.events if isinstance(e, h2.events.RequestReceived)]
+        assert [event.stream_id for event in asked] == [1]
+        server.answer(1, REPLY)
+        server.read()
+        asked = [e for e in server.events if isinstance(e, h2.events.RequestReceived)]
+        assert [event.stream_id for event in asked] == [1, 5]
 
     on_bench(test, **OPTIONS)

@@ -180,6 +180,7 @@ def test_h2_is_imported_where_it_is_used(to, imported):
 @pytest.mark.pure_form("a compiled module is executed once in a process")
 def test_without_h2_the_mistake_is_at_its_word(monkeypatch):
     monkeypatch.delitem(sys.modules, "corepy_forward.doh", raising=False)
+    monkeypatch.delitem(sys.modules, "corepy.net.http2_client", raising=False)
     monkeypatch.setitem(sys.modules, "h2", None)
     monkeypatch.delitem(sys.modules, "h2.config", raising=False)
     diagnostic = refusal("forward . https://192.0.2.1")

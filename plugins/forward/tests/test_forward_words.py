@@ -12,6 +12,7 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.dns.form_error import FormError
+from corepy.plugin.tls_client import TLSFiles
 from corepy.testing import refusal, set_up, tls
 from corepy_forward import resolve, targets
 from corepy_forward import settings as settings_module
@@ -26,7 +27,7 @@ from corepy_forward.resolve import (
     _target,
     read_resolv_conf,
 )
-from corepy_forward.settings import Random, Settings, TLSFiles
+from corepy_forward.settings import Random, Settings
 from corepy_forward.setup import make_context
 from corepy_forward.targets import Hostname, Target, flaw, parse_target
 
