@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -212,7 +212,9 @@ class StreamListener(Listener):
         connection = self.new_connection()
         if client is not None:
             connection.client = client
-        return connection if self._tls is None else self._tls.secure(connection)
+        if self._tls is None:
+            return connection
+        return cast("asyncio.BaseProtocol", self._tls.secure(connection))
 
     def start(self) -> None:
         """Start accepting connections."""
