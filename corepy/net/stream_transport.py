@@ -60,8 +60,13 @@ class StreamPoller:
             del self._transports[fd]
             self._epoll.unregister(fd)
 
-    def report_end(self, transport: StreamTransport) -> None:
-        """Call `connection_lost` soon: never from within a method of the protocol."""
+    def report_end(self, transport: StreamTransport, fd: int) -> None:
+        """Watch no more, and call `connection_lost` soon: never from a method of the protocol.
+
+        Closing the descriptor removes it from the epoll object. Until then, events without a
+        transport are ignored.
+        """
+        self._transports.pop(fd, None)
         if not self._lost and not self._is_polling:
             asyncio.get_running_loop().call_soon(self._report_ends)
         self._lost.append(transport)
@@ -316,9 +321,7 @@ class StreamTransport:
             self._reading = False
             self._error = error
             self._buffer.clear()
-            if self._before:
-                self._poller.watch(self, self._fd, 0, self._before)
-            self._poller.report_end(self)
+            self._poller.report_end(self, self._fd)
 
 
 def _address_of(fd: int) -> Any:
