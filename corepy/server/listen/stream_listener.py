@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -147,11 +147,14 @@ class StreamListener(Listener):
         self._tls = TLSAcceptance(setting.source, self.application_protocols, self.label)
 
     def _new_protocol(self) -> asyncio.Protocol:
-        """Return the protocol of an accepted connection; raises OSError without a certificate."""
+        """Return the protocol of an accepted connection."""
         connection = self.new_connection()
-        if self._tls is None:
-            return connection
-        return cast("asyncio.Protocol", self._tls.secure(connection))
+        return connection if self._tls is None else self._tls.secure(connection)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a client can connect: a certificate may still be awaited."""
+        return self._tls is None or self._tls.is_ready
 
     def start(self) -> None:
         """Start accepting connections."""
