@@ -17,6 +17,16 @@ _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
 
 
+LARGEST_HANDSHAKE: Final = 32 * 1024
+"""Bytes that a client may send before its handshake is complete, with a chain of certificates.
+
+OpenSSL's own limit is 128 KiB for the first message, for which it allocates memory.
+"""
+
+_CHUNK: Final = 8 * 1024
+"""Bytes that are encrypted at a time: the memory for the result stays allocated."""
+
+
 class SecuredProtocol(Protocol):
     """The protocol above a `TLSStream`: one of asyncio, and a method for the handshake.
 
@@ -63,6 +73,7 @@ class TLSStream:
         "_lower",
         "_outgoing",
         "_tls",
+        "_to_secure",
         "_upper",
     )
 
@@ -80,6 +91,7 @@ class TLSStream:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._is_secured = self._is_closing = False
+        self._to_secure = LARGEST_HANDSHAKE  # bytes that are left
         self._has_sent = False  # data of the protocol above
         self._has_ended = self._is_cut_off = False  # the input, with an alert or without one
 
@@ -100,8 +112,11 @@ class TLSStream:
         if self._is_closing:
             return
         self._incoming.write(data)
-        if self._is_secured or self._shake_hands():
-            self._read()
+        if not self._is_secured:
+            self._to_secure -= len(data)
+            if not self._shake_hands():
+                return
+        self._read()
 
     def eof_received(self) -> bool:
         """End the input of the protocol above; TCP's end counts like that of TLS.
@@ -125,6 +140,8 @@ class TLSStream:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
+            if self._to_secure < 0:
+                self._fail(ValueError("the messages are too large"))
             return False
         except (ssl.SSLError, OSError, ValueError) as error:
             self._send()  # the alert
@@ -187,12 +204,23 @@ class TLSStream:
         if self._is_closing or not data:
             return
         try:
-            self._tls.write(data)
+            if len(data) <= _CHUNK:
+                self._tls.write(data)
+                encrypted = self._outgoing.read()
+            else:
+                encrypted = self._encrypt_in_chunks(data)
         except (ssl.SSLError, OSError, ValueError):
             self.abort()
             return
         self._has_sent = True
-        self._lower.write(self._outgoing.read())
+        self._lower.write(encrypted)
+
+    def _encrypt_in_chunks(self, data: bytes | bytearray | memoryview) -> bytes:
+        view, parts = memoryview(data), []
+        for start in range(0, len(view), _CHUNK):
+            self._tls.write(view[start : start + _CHUNK])
+            parts.append(self._outgoing.read())
+        return b"".join(parts)
 
     def pause_reading(self) -> None:
         """Do not call `data_received` until `resume_reading`."""

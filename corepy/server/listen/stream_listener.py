@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -212,9 +212,12 @@ class StreamListener(Listener):
         connection = self.new_connection()
         if client is not None:
             connection.client = client
-        if self._tls is None:
-            return connection
-        return cast("asyncio.BaseProtocol", self._tls.secure(connection))
+        return connection if self._tls is None else self._tls.secure(connection)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a client can connect: a certificate may still be awaited."""
+        return self._tls is None or self._tls.is_ready
 
     def start(self) -> None:
         """Start accepting connections."""
