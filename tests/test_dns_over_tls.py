@@ -1,17 +1,21 @@
 """DNS over TLS: messages, options, slow clients, reloads and limits, with a client of Python."""
 
 import asyncio
+import itertools
 import logging
+import re
 import socket
 import ssl
 import struct
+from contextlib import suppress
 
 import dnslib
 import pytest
 
 from corepy.corefile import CorefileError, parse
 from corepy.net.connection_limit import client_of
-from corepy.plugin import Timeouts
+from corepy.plugin import Timeouts, control_client
+from corepy.plugin.control_client import ask
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
 from corepy.server.selfcheck import unanswered
@@ -221,10 +225,26 @@ def test_a_server_that_demands_certificates_can_check_itself(authority, files, t
         stranger = Authority().issue(tmp_path, "client.example", label="stranger")
         for wrong in (None, stranger):
             with (
-                pytest.raises(OSError),
                 Client(server.address, authority.client_context(files=wrong)) as client,
+                pytest.raises(ssl.SSLError, match="alert"),
             ):
                 client.ask()
+
+
+def test_explain_asks_it(files, context, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
+    with serve(block(files, 1, "cache"), control=True) as server:
+        label = f"tls://127.0.0.1:{server.address[1]}"
+        with Client(server.address, context) as client:
+            for _ in range(2):
+                client.ask()
+        (path,) = control_client.sockets()
+        question = {"name": "www.example.org.", "at": label, "edns": 0, "times": 2}
+        found = ask(path, "explain", question)
+        assert (found["server"], found["question"]["protocol"]) == (label, "tls")
+        assert found["packet_cache"]["admitted"], found["packet_cache"]
+        assert "holds" in found["packet_cache"]
 
 
 SILENT = {
@@ -269,16 +289,47 @@ def test_failed_handshakes_are_logged_seldom(running, caplog, monkeypatch):
                 pass
     (record,) = caplog.records
     message = record.getMessage()
-    assert message.startswith(f"tls://127.0.0.1:{server.address[1]}: a TLS handshake with ")
-    assert message.endswith("failed: HTTP_REQUEST")
+    label = f"tls://127.0.0.1:{server.address[1]}"
+    assert re.fullmatch(
+        rf"{label}: a TLS handshake with 127\.0\.0\.1:\d+ failed: http request", message
+    )
+
+
+def test_a_server_may_wait_for_its_first_certificate(files, context, caplog, monkeypatch):
+    """A plugin may have to obtain it while the server runs."""
+    monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
+    with gated(files) as (server, _, listener):
+        endpoints = server.server.endpoints.values()
+
+        def is_checked():
+            silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 30.0), server._loop)
+            return silent.result(60) == []
+
+        source = listener._tls._source
+        create = source.create_context
+        monkeypatch.setattr(source, "_fingerprint", b"other")
+        monkeypatch.setattr(source, "create_context", lambda: raise_("no certificate yet"))
+        assert is_checked()
+        with pytest.raises(OSError):  # noqa: PT011 - closed or reset, before or in the handshake
+            Client(server.address, context)
+        (record,) = caplog.records
+        assert record.getMessage().endswith("a TLS handshake failed: no certificate yet")
+        monkeypatch.setattr(source, "create_context", create)
+        assert is_checked()
+        with Client(server.address, context) as client:
+            assert client.ask() == "192.0.2.1"
+
+
+def raise_(message):
+    raise OSError(message)
 
 
 def test_a_client_that_does_not_read_is_closed(running, context):
     server, _, listener = running
     server.call(setattr, listener, "timeouts", Timeouts(write=0.01))
     questions = [query("flood.example.")] * 1000
-    with Client(server.address, context) as client, pytest.raises(OSError):
-        while True:
+    with Client(server.address, context) as client, suppress(OSError):
+        for _ in itertools.repeat(None):
             client.send(*questions)
     server.call(setattr, listener, "timeouts", Timeouts())
     wait_until(lambda: not listener.connections)
@@ -340,7 +391,8 @@ def test_connections_of_one_client_keep_no_other_out(files, context):
 def test_pending_queries_of_one_client_are_limited_over_all_its_connections(files, context):
     limit = "timeouts {\nmaxpending 4\n}"  # three for one client, and one for others
     with (
-        gated(files, limit) as (server, gate, listener), Client(server.address, context) as first,
+        gated(files, limit) as (server, gate, listener),
+        Client(server.address, context) as first,
         Client(server.address, context) as second,
         Client(server.address, context, source=("127.0.0.2", 0)) as other,
     ):

@@ -1,24 +1,30 @@
-"""`TLSStream`: the server side of TLS between a transport of asyncio and a protocol.
+"""`TLSStream`: the server side of TLS between a transport and a protocol of asyncio.
 
-asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none
-while the connection is idle: all connections of a listener receive into one buffer, and OpenSSL
-allocates its buffers when it needs them.
+asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none, and
+OpenSSL releases its buffers while a connection is idle.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
-
-BUFFER_SIZE: Final = 64 * 1024
-"""Bytes that are received at a time."""
 
 _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
+
+
+LARGEST_HANDSHAKE: Final = 32 * 1024
+"""Bytes that a client may send before its handshake is complete, with a chain of certificates.
+
+OpenSSL's own limit is 128 KiB for the first message, for which it allocates memory.
+"""
+
+_CHUNK: Final = 8 * 1024
+"""Bytes that are encrypted at a time: the memory for the result stays allocated."""
 
 
 class SecuredProtocol(Protocol):
@@ -49,59 +55,75 @@ class SecuredProtocol(Protocol):
         """See `asyncio.BaseProtocol`."""
 
 
-class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
-    """The protocol of a transport below, and the transport of a protocol above."""
+class TLSStream:
+    """The protocol of a transport below, and the transport of a protocol above.
 
-    _lower: asyncio.Transport
+    It has the methods of `asyncio.Protocol` and those of `asyncio.Transport` that protocols of this
+    project call.
+    """
+
+    __slots__ = (
+        "_failed",
+        "_has_ended",
+        "_has_sent",
+        "_incoming",
+        "_is_closing",
+        "_is_cut_off",
+        "_is_secured",
+        "_lower",
+        "_outgoing",
+        "_tls",
+        "_to_secure",
+        "_upper",
+    )
 
     def __init__(
         self,
         upper: SecuredProtocol,
         context: ssl.SSLContext,
-        buffer: memoryview,
         failed: Callable[[object, Exception], None],
     ) -> None:
-        """`buffer` may be shared by all streams of a thread.
-
-        `failed` is called with the client's address and the reason of a failed handshake.
-        """
-        super().__init__()
+        """`failed` is called with the client's address and the reason of a failed handshake."""
+        self._lower: asyncio.Transport
         self._upper = upper
-        self._buffer = buffer
         self._failed = failed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._is_secured = self._is_paused = self._has_ended = self._is_closing = False
+        self._is_secured = self._is_closing = False
+        self._to_secure = LARGEST_HANDSHAKE  # bytes that are left
+        self._has_sent = False  # data of the protocol above
+        self._has_ended = self._is_cut_off = False  # the input, with an alert or without one
 
     # The protocol for the transport below.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's first message."""
-        assert isinstance(transport, asyncio.Transport)
-        self._lower = transport
-        self._upper.connection_made(self)
+        self._lower = cast("asyncio.Transport", transport)
+        self._upper.connection_made(cast("asyncio.Transport", self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the protocol above."""
         self._is_closing = True
         self._upper.connection_lost(exc)
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the shared buffer."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Continue the handshake, or pass on the data that was received."""
-        self._incoming.write(self._buffer[:nbytes])
-        if self._is_secured or self._shake_hands():
-            self._read()
+        if self._is_closing:
+            return
+        self._incoming.write(data)
+        if not self._is_secured:
+            self._to_secure -= len(data)
+            if not self._shake_hands():
+                return
+        self._read()
 
     def eof_received(self) -> bool:
         """End the input of the protocol above; TCP's end counts like that of TLS.
 
         A message that an attacker cuts off this way is incomplete, because DNS messages are framed.
         """
+        self._is_cut_off = not self._has_ended
         return self._is_secured and self._end()
 
     def pause_writing(self) -> None:
@@ -118,13 +140,17 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
+            if self._to_secure < 0:
+                self._fail(ValueError("the messages are too large"))
             return False
         except (ssl.SSLError, OSError, ValueError) as error:
             self._send()  # the alert
             self._fail(error)
             return False
         self._is_secured = True
-        self._send()
+        if self._tls.version() != "TLSv1.3":
+            self._send()
+        # Otherwise only session tickets are left to be sent, and go with the first reply.
         self._upper.secured(self._tls)
         return True
 
@@ -151,10 +177,10 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             parts.append(part)
             if not self._incoming.pending and not self._tls.pending():
                 break
-        if self._outgoing.pending:  # answers to messages of TLS itself
-            self._send()
         if parts:
             self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._outgoing.pending and self._has_sent:  # answers to messages of TLS itself
+            self._send()
         if self._has_ended and not self._is_closing and not self._end():
             self.close()
 
@@ -178,11 +204,23 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         if self._is_closing or not data:
             return
         try:
-            self._tls.write(data)
+            if len(data) <= _CHUNK:
+                self._tls.write(data)
+                encrypted = self._outgoing.read()
+            else:
+                encrypted = self._encrypt_in_chunks(data)
         except (ssl.SSLError, OSError, ValueError):
             self.abort()
             return
-        self._lower.write(self._outgoing.read())
+        self._has_sent = True
+        self._lower.write(encrypted)
+
+    def _encrypt_in_chunks(self, data: bytes | bytearray | memoryview) -> bytes:
+        view, parts = memoryview(data), []
+        for start in range(0, len(view), _CHUNK):
+            self._tls.write(view[start : start + _CHUNK])
+            parts.append(self._outgoing.read())
+        return b"".join(parts)
 
     def pause_reading(self) -> None:
         """Do not call `data_received` until `resume_reading`."""
@@ -207,11 +245,14 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         return self._is_closing or self._lower.is_closing()
 
     def close(self) -> None:
-        """Close after all written data is sent, with a closure alert."""
+        """Close after all written data is sent, with a closure alert.
+
+        A client that has closed its side without one gets none: it has closed both sides.
+        """
         if self._is_closing:
             return
         self._is_closing = True
-        if self._is_secured:
+        if self._is_secured and not self._is_cut_off:
             try:
                 self._tls.unwrap()
             except (ssl.SSLError, OSError, ValueError):

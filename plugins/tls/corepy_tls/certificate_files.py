@@ -1,4 +1,4 @@
-"""`CertificateFiles`: certificate, key and authorities in files, which are read again on changes."""
+"""`CertificateFiles`: reads certificate, key and authorities from files, again on changes."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> 
     if not 2 <= len(arguments) <= 3:
         token = arguments[3] if len(arguments) > 3 else arguments[0]
         raise controller.arg_error(token, "such as: tls cert.pem key.pem [ca.pem]")
-    parsed = Settings(*(controller.path(token).absolute() for token in arguments))
+    certificate, key, *authorities = [controller.path(token).absolute() for token in arguments]
+    parsed = Settings(certificate, key, authorities[0] if authorities else None)
 
     def client_auth() -> None:
         nonlocal parsed

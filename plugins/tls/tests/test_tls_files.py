@@ -5,16 +5,18 @@ import logging
 import os
 import ssl
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from corepy.plugin import StartupError
+from corepy.testing import until
 from corepy.testing.certificates import Authority
 from corepy_tls import certificate_files
 from corepy_tls.certificate_files import CertificateFiles, Settings
 from corepy_tls.contexts import ClientAuth
 
-CONTEXT = SimpleNamespace()
+CONTEXT: Any = SimpleNamespace()
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +146,7 @@ def test_the_files_are_watched_until_the_shutdown(source, authority, tmp_path, m
     async def run():
         source.serving(CONTEXT)
         authority.issue(tmp_path, "dns.example")
-        while source.fingerprint == before:
-            await asyncio.sleep(0.001)
+        await until(lambda: source.fingerprint != before)
         source.shutdown(CONTEXT)
         await asyncio.sleep(0)
         assert source._task.cancelled()
