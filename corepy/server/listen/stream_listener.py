@@ -208,7 +208,8 @@ class StreamListener(Listener):
         """Open a connection whose PROXY header, if any, was read."""
         self._acceptor.open(stream, partial(self._new_protocol, client))
 
-    def _new_protocol(self, client: object = None) -> asyncio.BaseProtocol:
+    def _new_protocol(self, client: object = None) -> asyncio.Protocol:
+        """Return the protocol of an accepted connection."""
         connection = self.new_connection()
         if client is not None:
             connection.client = client

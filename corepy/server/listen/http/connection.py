@@ -137,6 +137,8 @@ class HTTPConnection(StreamConnection):
 
     def eof_received(self) -> bool:
         """Answer the requests that precede the end of the client's stream, then close."""
+        if self._session is not None:
+            self._session.end_input()
         self.close_when_done()
         return not self._transport.is_closing()
 
