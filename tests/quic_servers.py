@@ -26,11 +26,13 @@ class Answerer(Handler):
         self.made = 0
         self.peers = []
         self.identities = []
+        self.clients = []
 
     async def serve_dns(self, request):
         self.asked.release()
         self.peers.append(request.remote)
         self.identities.append(request.identity)
+        self.clients.append(request.client)
         kind = request.name.partition(".")[0]
         if kind == "drop":
             return request.drop()

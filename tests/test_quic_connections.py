@@ -10,6 +10,7 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.dns.address import host_port
 from corepy.net.quic import handshakes
 from corepy.net.quic.identifiers import ID_SIZE, destination
 from corepy.net.quic.tickets import Tickets
@@ -363,3 +364,21 @@ def test_no_datagram_harms_the_server(doq, data):
         for each in (damaged, damaged[:1200], data.draw(st.binary(max_size=100))):
             sock.send(each)
     assert datagram(doq.address, probe()[0])
+
+
+def test_a_proxy_states_the_client(tmp_path):
+    """Each datagram begins with a header; the replies go to the proxy."""
+    with running(tmp_path, "proxyproto {\n allow 127.0.0.1/32\n}") as doq:
+        header_of = proxy_header("198.51.100.7", 4711)
+        with QUICPeer(doq.address, doq.files.authority) as client:
+            client.prefix = header_of
+            assert rcode(client.ask(ask())) == 0
+        identity = doq.answerer.identities[-1]
+        assert host_port(identity.client) == ("198.51.100.7", 4711)
+        assert doq.answerer.clients[-1] == identity.client
+
+
+def proxy_header(host, port):
+    """Return a header of version 2 for a datagram."""
+    addresses = socket.inet_aton(host) + bytes(4) + port.to_bytes(2, "big") + bytes(2)
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c" + addresses

@@ -62,6 +62,8 @@ class QUICPeer:
         self.tickets: list[SessionTicket] = []
         self.loses: Callable[[bytes], bool] = lambda _datagram: False
         """Whether a datagram that is sent is lost."""
+        self.prefix = b""
+        """What precedes each datagram that is sent, such as a PROXY header."""
         self.misses: Callable[[bytes], bool] = lambda _datagram: False
         """Whether a datagram that is received is lost."""
         settings = QuicConfiguration(
@@ -107,9 +109,9 @@ class QUICPeer:
         for datagram, _ in self.quic.datagrams_to_send(time.monotonic()):
             if not self.loses(datagram):
                 try:
-                    self.sock.send(datagram)
+                    self.sock.send(self.prefix + datagram)
                 except ConnectionRefusedError:  # of an earlier datagram
-                    self.sock.send(datagram)
+                    self.sock.send(self.prefix + datagram)
 
     def until(self, is_done: Callable[[], bool], timeout: float = WAIT) -> None:
         """Send and receive until `is_done`; raise ClosedError or TimeoutError."""

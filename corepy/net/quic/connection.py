@@ -129,6 +129,12 @@ class ServerConnection(QuicConnection):
         schedule = self.tls.key_schedule
         return "" if schedule is None else f"TLS_{schedule.cipher_suite.name}"
 
+    def take(self, data: bytes, path: Any, now: float) -> bool:
+        """Process a datagram; return whether it contained a packet of this client."""
+        before = self._close_at
+        self.receive_datagram(data, path, now)
+        return self._close_at is not before
+
     def unacknowledged(self, stream_id: int | None = None) -> int:
         """Return the bytes that the client has not acknowledged, of one stream or of all."""
         if stream_id is None:

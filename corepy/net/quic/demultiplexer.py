@@ -50,6 +50,9 @@ class Application(Protocol):
 
     quic: ServerConnection
 
+    client: Any
+    """The address of the client if a proxy states it, None without a proxy."""
+
     def established(self) -> None:
         """Continue after the handshake: the client's address is known to be its own."""
 
@@ -71,7 +74,7 @@ class Host(Protocol):
     def configuration(self) -> QuicConfiguration | None:
         """Return the configuration for a new connection; None if there can be none now."""
 
-    def begin(self, quic: ServerConnection, peer: Any) -> Application:
+    def begin(self, quic: ServerConnection, peer: Any, client: Any) -> Application:
         """Return the application of a new connection."""
 
     def send(self, data: bytes, peer: Any, local: Any) -> None:
@@ -130,28 +133,30 @@ class Demultiplexer:
         """Process received datagrams, and send what follows from them."""
         now = self._clock()
         for datagram in datagrams:
-            data, peer, local = datagram
-            to = destination(data)
+            to = destination(datagram.data)
             application = self._by_id.get(to)
             if application is None:
                 application = self._find(datagram, to, now, is_relayed=is_relayed)
                 if application is None:
                     continue
-            self._receive(application, data, (peer, local), now)
+            self._receive(application, datagram, now)
         for orphan in self._relay.flush():
             application = self._unknown(orphan, destination(orphan.data), now)
             if application is not None:
-                self._receive(application, orphan.data, orphan[1:], now)
+                self._receive(application, orphan, now)
         self.flush()
 
-    def _receive(self, application: Application, data: bytes, path: Any, now: float) -> None:
+    def _receive(self, application: Application, datagram: Datagram, now: float) -> None:
+        data, *addresses, client = datagram
+        path = tuple(addresses)
         farewell = self._farewells.get(application)
         if farewell is not None:
             for last in farewell.answer():
                 self._host.send(last, *path)
             return
         try:
-            application.quic.receive_datagram(data, path, now)
+            if application.quic.take(data, path, now):
+                application.client = client
         except Exception as error:  # a fault of the library, which must not harm other clients
             self._host.failed(error)
             self._forget(application)
@@ -170,7 +175,7 @@ class Demultiplexer:
 
     def _unknown(self, datagram: Datagram, to: bytes, now: float) -> Application | None:
         """Return a new connection for a client's first datagram; None for any other."""
-        data, peer, local = datagram
+        data, peer, local, _ = datagram
         if not data or (not data[0] & FIXED_BIT and not data[0] & LONG_HEADER):
             return None
         if not data[0] & LONG_HEADER:
@@ -191,9 +196,10 @@ class Demultiplexer:
             return None
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
-        return self._begin(header, peer, local, now)
+        return self._begin(header, datagram, now)
 
-    def _begin(self, header: QuicHeader, peer: Any, local: Any, now: float) -> Application | None:
+    def _begin(self, header: QuicHeader, datagram: Datagram, now: float) -> Application | None:
+        _, peer, local, stated = datagram
         origin = self.handshakes.origin(header, peer, now)
         if origin is None:
             self._host.send(self.handshakes.retry(header, peer, now), peer, local)
@@ -201,13 +207,13 @@ class Demultiplexer:
         configuration = self._host.configuration()
         if configuration is None:
             return None
-        client = self.handshakes.begin(peer)
+        client = self.handshakes.begin(stated or peer)
         if client is None:
             return None
         quic = ServerConnection(
             configuration, self._identifiers, self._host.windows, origin, self.tickets
         )
-        application = self._host.begin(quic, peer)
+        application = self._host.begin(quic, peer, stated)
         self._in_progress[application] = client, now
         self._ids[application] = {header.destination_cid, quic.host_cid}
         self._by_id[header.destination_cid] = self._by_id[quic.host_cid] = application

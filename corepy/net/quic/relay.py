@@ -32,7 +32,7 @@ BUFFER: Final = 2 * 1024 * 1024
 """Bytes of messages in queues, which the kernel grants to a process with CAP_NET_ADMIN."""
 
 _PREFIX: Final = "\0corepy-quic-"
-_LENGTHS: Final = struct.Struct("=HBB")
+_LENGTHS: Final = struct.Struct("=HBBB")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _ATTEMPTS: Final = 8
 
@@ -46,6 +46,9 @@ class Datagram(NamedTuple):
 
     local: bytes | None
     """The address that received it, likewise; None at a socket that is bound to one address."""
+
+    client: bytes | None = None
+    """The client's address if `peer` is a proxy that states it, likewise."""
 
 
 class Relay:
@@ -129,9 +132,9 @@ def _is_ours(control: list[tuple[int, int, bytes]]) -> bool:
 def _messages(datagrams: list[Datagram]) -> Iterator[bytes]:
     """Yield messages that contain all datagrams."""
     message = b""
-    for data, peer, local in datagrams:
-        other = local or b""
-        part = _LENGTHS.pack(len(data), len(peer), len(other)) + peer + other + data
+    for data, peer, local, client in datagrams:
+        parts = peer, local or b"", client or b"", data
+        part = _LENGTHS.pack(len(data), *map(len, parts[:3])) + b"".join(parts)
         if len(message) + len(part) > LARGEST:
             yield message
             message = b""
@@ -143,11 +146,13 @@ def _datagrams(message: bytes) -> Iterator[Datagram]:
     """Yield the datagrams in a message; raise struct.error if it is cut off."""
     start = 0
     while start < len(message):
-        size, peer_size, local_size = _LENGTHS.unpack_from(message, start)
-        peer = start + _LENGTHS.size
-        local = peer + peer_size
-        data = local + local_size
-        start = data + size
-        if start > len(message) or not peer_size:
+        size, *sizes = _LENGTHS.unpack_from(message, start)
+        start += _LENGTHS.size
+        parts = []
+        for length in (*sizes, size):
+            parts.append(message[start : start + length])
+            start += length
+        peer, local, client, data = parts
+        if start > len(message) or not peer:
             raise struct.error("the message is cut off")
-        yield Datagram(message[data:start], message[peer:local], message[local:data] or None)
+        yield Datagram(data, peer, local or None, client or None)

@@ -18,7 +18,7 @@ from corepy.dns.constants import HEADER_SIZE
 from corepy.dns.edns import parse_options
 from corepy.net.frames import frame
 from corepy.net.quic.connection import Windows
-from corepy.plugin import QUICLimits, Timeouts, TLSSetting, TSIGKeys, metrics
+from corepy.plugin import ProxyPolicy, QUICLimits, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.doq_stream import DoQStream
 from corepy.server.listen.quic_client import MAX_PARTIAL, QUICClient
 from corepy.server.listen.quic_configuration import find_certificate_problem
@@ -74,9 +74,9 @@ class DoQListener(QUICListener):
         super().__init__(sock, context)
         self._counters = {code: RESPONSES.labels(self.label, hex(code)) for code in Code}
 
-    def new_connection(self, quic: ServerConnection, peer: Any) -> DoQClient:
+    def new_connection(self, quic: ServerConnection, peer: Any, client: Any) -> DoQClient:
         """Return the application for a new connection."""
-        return DoQClient(self, quic, peer)
+        return DoQClient(self, quic, peer, client)
 
     def limits(self, config: ListenerConfig) -> tuple[Windows, int]:
         """Return the limits of a connection, and the number of connections."""
@@ -191,6 +191,6 @@ TRANSPORT: Final = Transport(
     "quic",
     SCHEMES["quic"],
     (DoQListener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting, QUICLimits),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy, QUICLimits),
     find_listener_problem=find_certificate_problem,
 )

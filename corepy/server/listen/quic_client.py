@@ -48,12 +48,15 @@ class QUICClient(abc.ABC):
     excessive_load: int
     """The code for one that ends since the client uses too much."""
 
-    def __init__(self, listener: QUICListener, quic: ServerConnection, peer: Any) -> None:
-        """`peer` is the address of the client, as a raw sockaddr."""
+    def __init__(
+        self, listener: QUICListener, quic: ServerConnection, peer: Any, client: Any
+    ) -> None:
+        """Begin with the addresses of the peer and, if that is a proxy, of the client."""
         self.listener = listener
         self.quic = quic
         self.peer = peer
-        self.place = client_of(peer)
+        self.client = client
+        self.place = client_of(client or peer)
         """The client in limits: an address, or an IPv6 /64."""
         self.last_activity = monotonic()
         self.streams: dict[int, QueryStream] = {}
@@ -97,9 +100,9 @@ class QUICClient(abc.ABC):
 
     @property
     def identity(self) -> Identity:
-        """The identity of the queries that come after the handshake."""
-        if self._identity is None:
-            self._identity = Identity(tls=self.facts)
+        """The identity of the queries."""
+        if self._identity is None or self._identity.client != self.client:
+            self._identity = Identity(client=self.client, tls=self.facts)
         return self._identity
 
     @property

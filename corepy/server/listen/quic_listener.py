@@ -15,12 +15,14 @@ from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
 from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
+from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.quic_configuration import Configurations
 from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -87,12 +89,13 @@ class QUICListener(Listener):
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
         self._check: asyncio.TimerHandle | None = None
         self._configurations = Configurations(self.application_protocol)
+        self._proxied: ProxiedDatagrams | None = None
         self._relay = Relay()
         clock = self._loop.time
         self.demultiplexer = Demultiplexer(self, self._relay, os.urandom(32), clock)
 
     @abc.abstractmethod
-    def new_connection(self, quic: ServerConnection, peer: Any) -> QUICClient:
+    def new_connection(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
         """Return the application for a new connection."""
 
     @abc.abstractmethod
@@ -106,6 +109,7 @@ class QUICListener(Listener):
         source = config.get(TLSSetting).source
         if source is None:
             raise ValueError(f"{self.label} has no certificate")
+        self._proxied = ProxiedDatagrams.of(config, self._proxied, self.label)
         self._configurations.use(source, self.timeouts.idle)
         self._use_secret()
         self.pending_limit.most = self.timeouts.max_pending or MAX_PENDING
@@ -125,9 +129,9 @@ class QUICListener(Listener):
         """Return the configuration for a new connection; None if there is no certificate."""
         return self._configurations.current()
 
-    def begin(self, quic: ServerConnection, peer: Any) -> QUICClient:
+    def begin(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
         """Return the application of a new connection."""
-        connection = self.new_connection(quic, peer)
+        connection = self.new_connection(quic, peer, client)
         self.connections[connection] = None
         self._schedule_check()
         if self.draining:
@@ -215,8 +219,23 @@ class QUICListener(Listener):
                 local = batch.local(slot, self._port)
             self._received.append(Datagram(datagrams[slot], peers[slot], local))
         batch.release(count)
-        if not self._is_processing:
+        if self._proxied is not None:
+            self._received = self._without_headers(self._proxied, self._received)
+        if self._received and not self._is_processing:
             self._process()
+
+    @staticmethod
+    def _without_headers(
+        proxied: ProxiedDatagrams, datagrams: Iterable[Datagram]
+    ) -> list[Datagram]:
+        """Return the datagrams without their PROXY headers, and with the clients in these."""
+        found, now = [], monotonic()
+        for datagram in datagrams:
+            stripped = proxied.strip(datagram.data, datagram.peer, now)
+            if stripped is not None:
+                data, client = stripped
+                found.append(datagram._replace(data=data, client=client))
+        return found
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""

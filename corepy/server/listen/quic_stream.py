@@ -51,7 +51,7 @@ class QueryStream:
         listener = client.listener
         pipeline = listener.pipeline
         peer, local = client.quic.client_address
-        entry = find_cached(pipeline, message, peer, now)
+        entry = find_cached(pipeline, message, client.client or peer, now)
         if entry is not None:
             return message[:2] + entry.body
         self.runner = ChainRunner(self._deliver)

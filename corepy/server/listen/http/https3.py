@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from aioquic.h3.connection import ErrorCode
@@ -14,10 +15,9 @@ from aioquic.quic.events import (
 )
 
 from corepy.corefile.zones import SCHEMES
-from corepy.dns import Identity
 from corepy.net.quic.connection import Windows
 from corepy.net.quic.http3 import MAX_HEADER, ServerH3, size_of
-from corepy.plugin import HTTPS3Limits, Timeouts, TLSSetting, TSIGKeys, metrics
+from corepy.plugin import HTTPS3Limits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.quic_client import MAX_PARTIAL, QUICClient
 from corepy.server.listen.quic_configuration import find_certificate_problem
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aioquic.h3.events import H3Event
     from aioquic.quic.events import QuicEvent
 
+    from corepy.dns import Identity
     from corepy.net.quic.connection import ServerConnection
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.query_listener import ListenerContext
@@ -67,9 +68,9 @@ class HTTPS3Listener(QUICListener):
         super().__init__(sock, context)
         self.counter = doh.ResponseCounter(RESPONSES, self.label)
 
-    def new_connection(self, quic: ServerConnection, peer: Any) -> H3Client:
+    def new_connection(self, quic: ServerConnection, peer: Any, client: Any) -> H3Client:
         """Return the application for a new connection."""
-        return H3Client(self, quic, peer)
+        return H3Client(self, quic, peer, client)
 
     def limits(self, config: ListenerConfig) -> tuple[Windows, int]:
         """Return the limits of a connection, and the number of connections."""
@@ -94,7 +95,7 @@ class RequestStream(QueryStream):
     def identity(self) -> Identity:
         """The identity of the query, with the request."""
         facts = None if self.request is None else self.request.facts
-        return Identity(tls=self.client.identity.tls, http=facts)
+        return replace(self.client.identity, http=facts)
 
 
 class H3Client(QUICClient):
@@ -106,8 +107,10 @@ class H3Client(QUICClient):
     listener: HTTPS3Listener
     streams: dict[int, RequestStream]  # type: ignore[assignment]  # nothing else is added
 
-    def __init__(self, listener: HTTPS3Listener, quic: ServerConnection, peer: Any) -> None:
-        super().__init__(listener, quic, peer)
+    def __init__(
+        self, listener: HTTPS3Listener, quic: ServerConnection, peer: Any, client: Any
+    ) -> None:
+        super().__init__(listener, quic, peer, client)
         self._h3: ServerH3 | None = None  # until the client's limits are known
 
     def handle(self, event: QuicEvent) -> None:
@@ -240,6 +243,6 @@ TRANSPORT: Final = Transport(
     "https3",
     SCHEMES["https3"],
     (HTTPS3Listener,),
-    settings=(Timeouts, TSIGKeys, TLSSetting, HTTPS3Limits),
+    settings=(Timeouts, TSIGKeys, TLSSetting, ProxyPolicy, HTTPS3Limits),
     find_listener_problem=find_certificate_problem,
 )
