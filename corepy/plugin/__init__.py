@@ -61,8 +61,8 @@ from corepy.plugin.listener_settings import HTTPS3Limits as HTTPS3Limits
 from corepy.plugin.listener_settings import HTTPSLimits as HTTPSLimits
 from corepy.plugin.listener_settings import ListenerSetting as ListenerSetting
 from corepy.plugin.listener_settings import QUICLimits as QUICLimits
-from corepy.plugin.listener_settings import Timeouts as Timeouts
 from corepy.plugin.listener_settings import ServerCertificate as ServerCertificate
+from corepy.plugin.listener_settings import Timeouts as Timeouts
 from corepy.plugin.listener_settings import TLSSetting as TLSSetting
 from corepy.plugin.listener_settings import TSIGKeys as TSIGKeys
 from corepy.plugin.log import plugin_logger as plugin_logger

@@ -56,7 +56,7 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
-    def secured(self, tls: ssl.SSLObject) -> None:  # noqa: B027 only encrypted connections call it
+    def secured(self, tls: ssl.SSLObject) -> None:
         """Continue after a TLS handshake; nothing is sent or received before it.
 
         `connection_made` has been called before, at the beginning of the handshake.
