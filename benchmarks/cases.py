@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from benchmarks.ask import free_port
 from benchmarks.servers import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from corepy.testing.certificates import Files
 
 TEN_LISTENERS = tuple(f"127.0.0.{number}" for number in range(1, 11))
 LARGE_CACHE = (
@@ -37,6 +40,7 @@ class Case:
     """One row of the comparison.
 
     With `tcp` clients keep their connections; with `short` each query has a connection of its own.
+    With `tls` these connections are encrypted.
     With `authoritative` the servers have a zone of `MANY` names and forward nothing.
     """
 
@@ -45,6 +49,7 @@ class Case:
     names: Names = Names.HOT
     tcp: bool = False
     short: bool = False
+    tls: bool = False
     addresses: tuple[str, ...] = Setting.addresses
     cache_size: int = Setting.cache_size
     log: bool = False
@@ -55,7 +60,7 @@ class Case:
     rcode: str = "NOERROR"
     goals: Mapping[str, float] = field(default_factory=dict)
 
-    def setting(self, port: int, upstream: int, zone: Path) -> Setting:
+    def setting(self, port: int, upstream: int, zone: Path, certificate: Files) -> Setting:
         """Return the server configuration for the case; `zone` is the file of the large zone."""
         return Setting(
             port=port,
@@ -67,6 +72,8 @@ class Case:
             packet_cache=self.packet_cache,
             client_limit=self.client_limit,
             zone=zone if self.authoritative else None,
+            tls_port=free_port() if self.tls else 0,
+            certificate=certificate if self.tls else None,
         )
 
 
@@ -97,6 +104,14 @@ CASES = (
         "TCP clients, one query a connection",
         short=True,
         goals={"unbound": 1.0, "coredns": 0.8},
+    ),
+    Case("dot", "DNS over TLS, hot names", tcp=True, tls=True, goals={"unbound": 1.2}),
+    Case(
+        "dot-short",
+        "DNS over TLS, a handshake for each query",
+        short=True,
+        tls=True,
+        goals={"unbound": 1.3},
     ),
     Case("zone-hot", "100k-name zone, hot names", authoritative=True),
     Case("zone-distinct", "100k-name zone, distinct names", Names.DISTINCT, authoritative=True),

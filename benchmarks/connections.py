@@ -1,15 +1,17 @@
 """Generates load over TCP with a connection for each query; dnsperf makes only 200 a second.
 
-    python -m benchmarks.connections ADDRESS PORT SECONDS QUESTIONS [RATE]
+    python -m benchmarks.connections tcp|tls ADDRESS PORT SECONDS QUESTIONS [RATE]
 
 sends the questions of a file in turn, `AT_ONCE` at a time, and prints the counts and latencies as
-JSON. A latency, in seconds, includes that of the connection.
+JSON. A latency, in seconds, includes that of the connection, and of the TLS handshake. Sessions are
+not resumed.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -35,7 +37,17 @@ def messages(questions: Path) -> list[bytes]:
     return [struct.pack("!H", len(wire)) + wire for wire in found]
 
 
-def ask(address: tuple[str, int], queries: Sequence[bytes]) -> tuple[list[float], int]:
+def encryption() -> ssl.SSLContext:
+    """Return a client context that accepts any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def ask(
+    address: tuple[str, int], queries: Sequence[bytes], tls: ssl.SSLContext | None = None
+) -> tuple[list[float], int]:
     """Send each query over a connection of its own, all at the same time.
 
     Return the latencies of those that were answered, and how many of these had another rcode than
@@ -45,6 +57,8 @@ def ask(address: tuple[str, int], queries: Sequence[bytes]) -> tuple[list[float]
     for query in queries:
         started = time.perf_counter()
         connection = socket.create_connection(address, TIMEOUT)
+        if tls is not None:
+            connection = tls.wrap_socket(connection)
         connection.sendall(query)
         connections.append((started, connection))
     for started, connection in connections:
@@ -57,7 +71,11 @@ def ask(address: tuple[str, int], queries: Sequence[bytes]) -> tuple[list[float]
 
 
 def run(
-    address: tuple[str, int], seconds: float, queries: Sequence[bytes], rate: int | None
+    address: tuple[str, int],
+    seconds: float,
+    queries: Sequence[bytes],
+    rate: int | None,
+    tls: ssl.SSLContext | None = None,
 ) -> dict[str, object]:
     """Send queries for so many seconds, at most `rate` a second; return the counts."""
     sent, failed, latencies, turn = 0, 0, [], cycle(queries)
@@ -65,7 +83,7 @@ def run(
     while (spent := time.perf_counter() - began) < seconds:
         if rate is not None and sent > spent * rate:
             time.sleep(sent / rate - spent)
-        found, wrong = ask(address, [next(turn) for _ in range(AT_ONCE)])
+        found, wrong = ask(address, [next(turn) for _ in range(AT_ONCE)], tls)
         sent += AT_ONCE
         failed += wrong
         latencies += found
@@ -80,10 +98,11 @@ def run(
     }
 
 
-def main(host: str, port: str, seconds: str, questions: str, rate: str = "") -> None:
+def main(kind: str, host: str, port: str, seconds: str, questions: str, rate: str = "") -> None:
     """Run and print the counts."""
     queries = messages(Path(questions))
-    counts = run((host, int(port)), float(seconds), queries, int(rate) if rate else None)
+    tls = encryption() if kind == "tls" else None
+    counts = run((host, int(port)), float(seconds), queries, int(rate) if rate else None, tls)
     json.dump(counts, sys.stdout)
 
 

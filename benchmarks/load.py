@@ -61,6 +61,7 @@ class Load:
     seconds: float | None = None
     tcp: bool = False
     short: bool = False
+    tls: bool = False
     once: bool = False
     rcode: str = "NOERROR"
     rate: int | None = None
@@ -99,7 +100,8 @@ def command(load: Load, address: str) -> list[str]:
     """Return the command of the generator for one of the addresses."""
     if load.short:
         rate = [] if load.rate is None else [str(load.rate)]
-        words = [address, str(load.port), str(load.seconds), str(load.questions), *rate]
+        kind = "tls" if load.tls else "tcp"
+        words = [kind, address, str(load.port), str(load.seconds), str(load.questions), *rate]
         return pinned([sys.executable, "-m", "benchmarks.connections", *words], load.core)
     return pinned(_dnsperf(load, address), load.core)
 
@@ -107,7 +109,8 @@ def command(load: Load, address: str) -> list[str]:
 def _dnsperf(load: Load, address: str) -> list[str]:
     count = len(load.addresses)
     command = ["dnsperf", "-s", address, "-p", str(load.port), "-d", str(load.questions)]
-    command += ["-m", "tcp" if load.tcp else "udp", "-t", str(TIMEOUT), "-T", "1"]
+    mode = "dot" if load.tls else "tcp" if load.tcp else "udp"
+    command += ["-m", mode, "-t", str(TIMEOUT), "-T", "1"]
     command += ["-c", str(max(1, CLIENTS // count)), "-q", str(max(1, OUTSTANDING // count))]
     if load.seconds is not None:
         command += ["-l", str(load.seconds)]

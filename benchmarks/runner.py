@@ -31,6 +31,7 @@ from benchmarks.upstream import (
     new_name,
     upstream,
 )
+from corepy.testing.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,6 +87,7 @@ class Runner:
         self._hot = self._questions("hot", map(hot_name, range(HOT)))
         self._zone = self._folder / "zone"
         self._zone.write_text(large_zone_text())
+        self._certificate = Authority().issue(self._folder, "dns.example")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +115,7 @@ class Runner:
         with ExitStack() as stack:
             group = []
             for server in self._servers:
-                setting = case.setting(free_port(), self._upstream, self._zone)
+                setting = case.setting(free_port(), self._upstream, self._zone, self._certificate)
                 if not server.takes_part(setting):
                     continue
                 if reason := server.unfit(setting):
@@ -212,12 +214,13 @@ class Runner:
         outcome = run(
             Load(
                 addresses=one.setting.addresses,
-                port=one.setting.port,
+                port=one.setting.tls_port or one.setting.port,
                 questions=questions,
                 core=self.load_core,
                 seconds=self._plan.seconds,
                 tcp=case.tcp,
                 short=case.short,
+                tls=case.tls,
                 once=case.names is Names.NEW,
                 rcode=case.rcode,
                 rate=rate,

@@ -17,9 +17,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.ask import free_port
 from benchmarks.upstream import ADDRESS, ZONE, knot_config
+
+if TYPE_CHECKING:
+    from corepy.testing.certificates import Files
 
 NODE_CACHE = "COREPY_BENCH_NODE_CACHE"
 COREDNS = "COREPY_BENCH_COREDNS"
@@ -42,6 +46,9 @@ class Setting:
     """Queries a second of each client, more than it sends; 0 for no limit."""
     zone: Path | None = None
     """The file of the zone `benchmarks.upstream.ZONE` to serve instead of forwarding."""
+    tls_port: int = 0
+    """The port for DNS over TLS beside plain DNS; 0 for none."""
+    certificate: Files | None = None
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,11 @@ def parse_version(text: str) -> str:
 
 def corefile(setting: Setting, *, metrics: bool) -> str:
     """Return the Corefile for CoreDNS and corepy."""
+    encrypted = f" tls://.:{setting.tls_port}" if setting.certificate else ""
     lines = [
-        f".:{setting.port} {{",
+        f".:{setting.port}{encrypted} {{",
         f"    bind {' '.join(setting.addresses)}",
+        *_certificate(setting),
         "    errors",
         *([f"    ratelimit {setting.client_limit}"] if setting.client_limit else []),
         *(["    log"] if setting.log else []),
@@ -104,6 +113,11 @@ def corefile(setting: Setting, *, metrics: bool) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _certificate(setting: Setting) -> list[str]:
+    files = setting.certificate
+    return [f"    tls {files.certificate} {files.key}"] if files else []
 
 
 def _forwarding(setting: Setting) -> list[str]:
@@ -281,8 +295,16 @@ class Unbound(Server):
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write unbound.conf; the cache limits, in bytes, fit every name of any case."""
         interfaces = "".join(
-            f"    interface: {address}@{setting.port}\n" for address in setting.addresses
+            f"    interface: {address}@{port}\n"
+            for address in setting.addresses
+            for port in filter(None, (setting.port, setting.tls_port))
         )
+        if files := setting.certificate:
+            interfaces += (
+                f"    tls-port: {setting.tls_port}\n"
+                f'    tls-service-pem: "{files.certificate}"\n'
+                f'    tls-service-key: "{files.key}"\n'
+            )
         file = folder / "unbound.conf"
         file.write_text(f"""\
 server:
@@ -323,6 +345,8 @@ class Dnsmasq(Server):
         """Return a reason if the case needs a feature that dnsmasq lacks."""
         if setting.client_limit:
             return "has no limit per client"
+        if setting.certificate:
+            return "has no DNS over TLS"
         return "cannot forward UDP queries over TCP" if setting.upstream_tcp else None
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
@@ -359,11 +383,17 @@ class Dnsdist(Server):
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write the Lua configuration; security polling is off, it would query other hosts."""
         first, *rest = (f'"{address}:{setting.port}"' for address in setting.addresses)
+        files = setting.certificate
         tcp = "true" if setting.upstream_tcp else "false"
         lines = [
             'setSecurityPollSuffix("")',
             f"setLocal({first})",
             *(f"addLocal({address})" for address in rest),
+            *(
+                f'addTLSLocal("{address}:{setting.tls_port}", "{files.certificate}", "{files.key}")'
+                for address in (setting.addresses if files else ())
+                if files
+            ),
             f'upstream = newServer({{address="{ADDRESS}:{setting.upstream}", tcpOnly={tcp}}})',
             "upstream:setUp()",
             f'getPool(""):setCache(newPacketCache({setting.cache_size}, {{maxTTL=86400}}))',

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from benchmarks.upstream import (
     new_name,
     zone_text,
 )
+from corepy.testing.certificates import Files
 
 DNSPERF = """\
 DNS Performance Testing Tool
@@ -329,8 +331,25 @@ def test_a_connection_for_each_query(tmp_path):
 
 def test_the_command_for_short_connections():
     short = load.Load(("127.0.0.1",), 53, Path("q"), core=1, seconds=2, short=True, rate=50)
-    expected = [sys.executable, "-m", "benchmarks.connections", "127.0.0.1", "53", "2", "q", "50"]
-    assert load.command(short, "127.0.0.1") == ["taskset", "-c", "1", *expected]
+    program = ["taskset", "-c", "1", sys.executable, "-m", "benchmarks.connections"]
+    words = ["127.0.0.1", "53", "2", "q", "50"]
+    assert load.command(short, "127.0.0.1") == [*program, "tcp", *words]
+    encrypted = replace(short, tls=True)
+    assert load.command(encrypted, "127.0.0.1") == [*program, "tls", *words]
+
+
+@pytest.mark.parametrize(
+    "server", [Unbound(), Dnsdist(), Corepy(), CoreDns("/bin/coredns")], ids=lambda it: it.name
+)
+def test_configurations_name_the_certificate(server, tmp_path):
+    files = Files(Path("/tls/server.pem"), Path("/tls/server.key"), Path("/tls/ca.pem"))
+    setting = Setting(1053, 2053, tls_port=8530, certificate=files)
+    launch = server.configure(setting, tmp_path)
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    text = " ".join([*launch.command, *written])
+    assert all(word in text for word in ("1053", "8530", "/tls/server.pem", "/tls/server.key"))
+    assert server.unfit(setting) is None
+    assert Dnsmasq().unfit(setting) == "has no DNS over TLS"
 
 
 def test_processor():

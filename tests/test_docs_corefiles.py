@@ -10,6 +10,7 @@ import pytest
 
 from corepy import corefile
 from corepy.server.build.builder import build
+from corepy.testing.tls import CERTIFICATE, KEY
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("docs", "deploy", "editors", "examples", "plugins")
@@ -42,6 +43,8 @@ EXAMPLES = [
     for number, block in enumerate(blocks(document), 1)
 ]
 SET_BY_KUBERNETES = ("KUBE_DNS_UPSTREAM_SERVICE_HOST", "CLUSTER_DNS", "READY_ADDRESS")
+CERTIFICATES = ("cert.pem", "key.pem", "clients.pem")
+"""The files that the examples of encrypted transports name."""
 GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
 
 
@@ -50,6 +53,8 @@ def test_corefiles_in_documents_are_valid(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in SET_BY_KUBERNETES:
         monkeypatch.setenv(name, "10.96.0.11")
+    for name in CERTIFICATES:
+        (tmp_path / name).write_text(KEY if name == "key.pem" else CERTIFICATE)
     build(corefile.parse(text))
 
 

@@ -131,6 +131,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "health": "health 127.0.0.1:0",
     "ready": "ready 127.0.0.1:0",
     "prometheus": "prometheus 127.0.0.1:0",
+    "tls": "",  # needs a certificate
     "template": "template IN A {\n match ^other\n answer \"{{ .Name }} 1 IN A 192.0.2.1\"\n fallthrough\n}",
     "timeouts": "timeouts {\n read 3s\n}",
     "root": "root /",

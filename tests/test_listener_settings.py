@@ -60,7 +60,7 @@ def keys_of(controller):
 
 def policy_of(controller):
     networks = (ipaddress.ip_network(it.text) for it in controller.arguments(1))
-    return ProxyPolicy(tuple(networks))
+    return ProxyPolicy(tuple(networks), ProxyAction.IGNORE)
 
 
 PLUGINS = {
@@ -184,15 +184,21 @@ def test_the_last_policy_decides_and_others_get_a_warning():
     assert [line.split("\n")[0] for line in warnings] == [f"Corefile:3:1: warning: {message}"]
 
 
-def test_a_policy_is_refused_where_no_header_is_read():
+@pytest.fixture
+def without_headers(monkeypatch):
+    """A transport whose listeners read no PROXY headers."""
+    monkeypatch.setitem(transports._loaded, "tls", Transport("tls", 853, (TCPListener,)))
+
+
+def test_a_policy_is_refused_where_no_header_is_read(without_headers):
     """Otherwise the proxy would be taken for all its clients."""
-    found = refusals("policy 10.0.0.0/8", scheme="dns")
-    message = "dns:// listeners cannot apply policy (remove policy from this server block)"
+    found = refusals("policy 10.0.0.0/8")
+    message = "tls:// listeners cannot apply policy (remove policy from this server block)"
     assert [line.split("\n")[0] for line in found] == [f"Corefile:2:1: {message}"]
 
 
-def test_a_diagnostic_appears_once_for_all_addresses_of_a_block():
-    text = "one.test one.example {\nbind 127.0.0.1 127.0.0.2\npolicy 10.0.0.0/8\n}\n"
+def test_a_diagnostic_appears_once_for_all_addresses_of_a_block(without_headers):
+    text = "tls://one.test tls://one.example {\nbind 127.0.0.1 127.0.0.2\npolicy 10.0.0.0/8\n}\n"
     with pytest.raises(CorefileError) as caught:
         built(text)
     assert len(caught.value.diagnostics) == 1
@@ -276,4 +282,19 @@ def test_a_policy_by_the_network_of_the_peer(peer, action):
 def test_policies_compare_by_their_settings():
     assert ProxyPolicy(NETWORKS) == ProxyPolicy(NETWORKS)
     assert ProxyPolicy(NETWORKS) != ProxyPolicy(NETWORKS[:1])
-    assert ProxyPolicy().action(("192.0.2.1", 1)) is ProxyAction.IGNORE
+    assert ProxyPolicy().action(("192.0.2.1", 1)) is ProxyAction.SKIP
+
+
+@pytest.mark.parametrize(
+    ("policy", "reads", "uses"),
+    [
+        (ProxyPolicy(), False, False),
+        (ProxyPolicy(NETWORKS), True, True),
+        (ProxyPolicy(otherwise=ProxyAction.USE), True, True),
+        (ProxyPolicy(otherwise=ProxyAction.IGNORE), True, False),
+        (ProxyPolicy(otherwise=ProxyAction.REJECT), True, False),
+    ],
+    ids=["none", "trusted", "use", "ignore", "reject"],
+)
+def test_which_policies_need_the_headers(policy, reads, uses):
+    assert (policy.reads_headers, policy.uses_headers) == (reads, uses)

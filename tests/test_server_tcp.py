@@ -1106,7 +1106,7 @@ def test_a_connection_is_idle_since_the_last_message(run):
 
 @pytest.mark.parametrize(
     ("limit", "most", "of_one"),
-    [(0, 1, 1), (8, 1, 1), (16, 2, 1), (32, 4, 2), (80, 10, 5), (1 << 20, 1000, 500)],
+    [(0, 1, 1), (8, 1, 1), (16, 2, 1), (32, 4, 2), (80, 10, 5), (1 << 20, 4000, 2000)],
 )
 def test_how_many_connections_there_may_be(run, monkeypatch, limit, most, of_one):
     monkeypatch.setattr(stream_listener, "descriptor_limit", lambda: limit)

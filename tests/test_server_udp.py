@@ -563,7 +563,7 @@ def test_a_server_that_catches_up_reads_as_much_as_there_is_room_for(bench):
             ]:
                 for number in range(sent):
                     it.client.send(ask_for(f"n{number}.example.org.", number))
-                listener._new = [(b"", 0.0, it.client.getsockname(), None)] * queued
+                listener._new = [(b"", 0.0, it.client.getsockname(), None, None)] * queued
                 listener._shares = None
                 listener._on_readable()
                 assert len(listener._new) == found

@@ -273,3 +273,62 @@ def test_a_client_over_tcp_is_cut_off_if_the_fallback_cannot_be_reached():
             assert client.recv(1) == b""
         assert list(selector.get_map()) == [server.fileno()]
         relay.stop()
+
+
+HEADER = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+
+
+def turns(selector, until):
+    """Run the relay's callbacks until `until` returns a value that is true; return it."""
+    while not (found := until()):
+        for key, events in selector.select(20):
+            key.data(key.fileobj, events)
+    return found
+
+
+def arrived(sock):
+    sock.setblocking(False)
+    try:
+        return sock.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize("pieces", [(HEADER, b"rest"), (HEADER + b"rest",), (b"rest",)], ids=["apart", "together", "none"])
+def test_a_proxy_header_is_not_passed_on(fallback, pieces):
+    """The first piece holds the whole header, if there is one."""
+    wire = query(NAME)
+    with (
+        selectors.DefaultSelector() as selector,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_server(fallback.sock.getsockname()) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        datagrams.bind(("127.0.0.1", 0))
+        datagrams.setblocking(False)
+        listening.setblocking(False)
+        relay = Relay(selector, fallback.sock.getsockname())
+        relay.start([listening, datagrams])
+        client.connect(datagrams.getsockname())
+        for piece in pieces:
+            client.send(piece.replace(b"rest", wire))
+        assert turns(selector, lambda: arrived(fallback.sock))[2:] == wire[2:]
+        with socket.create_connection(listening.getsockname()) as stream:
+            sent = b""
+            for piece in pieces:
+                stream.sendall(piece)
+                if not sent:
+                    upstream = turns(selector, lambda: accepted(server))
+                sent = turns(selector, lambda: arrived(upstream) or piece == HEADER)
+            assert sent == b"rest"
+            upstream.close()
+        relay.stop()
+
+
+def accepted(server):
+    server.setblocking(False)
+    try:
+        return server.accept()[0]
+    except BlockingIOError:
+        return None

@@ -9,9 +9,10 @@ ECHOED_OPTIONS: Final = frozenset((12,))
 """The codes of the options that are echoed without a plugin that registers them: PADDING.
 
 RFC 7830 section 4 requires padding in the reply to a query with padding, and the client's length is
-a valid one. CoreDNS (request/edns0.go) also echoes NSID, EXPIRE, COOKIE and TCP KEEPALIVE. Their
-replies have contents of their own, so an echo would be a false statement: an empty server name, no
-expiry, a cookie without a server's part (RFC 7873 section 4.2), no timeout (RFC 7828 section 3.1).
+a valid one where the length of a reply need not be hidden (`RequestContext.pads_replies`). CoreDNS
+(request/edns0.go) also echoes NSID, EXPIRE, COOKIE and TCP KEEPALIVE. Their replies have contents
+of their own, so an echo would be a false statement: an empty server name, no expiry, a cookie
+without a server's part (RFC 7873 section 4.2), no timeout (RFC 7828 section 3.1).
 """
 
 
@@ -52,6 +53,15 @@ class RequestContext:
 
     echoed_options: frozenset[int] = ECHOED_OPTIONS
     """The codes of the EDNS options that a reply repeats from its query."""
+
+    pads_replies: bool = False
+    """Whether the replies to queries with padding are padded to a common length (RFC 8467).
+
+    True for encrypted transports.
+    """
+
+    idle_timeout: int = 0
+    """Tenths of a second that a connection may be idle (RFC 7828); 0 if replies do not state it."""
 
     is_gated: bool = False
     """Whether the listener has asked the gates of the block already (`corepy.plugin.gates`)."""

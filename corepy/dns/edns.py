@@ -13,6 +13,9 @@ from typing import Final
 
 from corepy.dns.form_error import FormError
 
+OPTION_HEADER_SIZE: Final = 4
+"""Bytes of the code and the length of an option."""
+
 OPTION_LLQ: Final = 1
 OPTION_UL: Final = 2
 OPTION_NSID: Final = 3
@@ -247,6 +250,19 @@ def end_to_end(options: bytes, asked: bytes) -> bytes:
     except FormError:
         return b""
     return b"".join(kept)
+
+
+def is_uniform(options: bytes) -> bool:
+    """Return whether many queries have the same `options`, and a reply depends on no other value.
+
+    That is padding with zeros (RFC 7830) and an empty edns-tcp-keepalive (RFC 7828). Raise
+    FormError.
+    """
+    return all(
+        (code == OPTION_PADDING and not data.strip(b"\0"))
+        or (code == OPTION_TCP_KEEPALIVE and not data)
+        for code, data in parse_options(options)
+    )
 
 
 def without_option(options: bytes, code: int) -> bytes:

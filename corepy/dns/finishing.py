@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.address import host_port
 from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, NOERROR, NOTAUTH, SERVFAIL
-from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, option, parse_options, without_option
+from corepy.dns.edns import (
+    OPT_SIZE,
+    OPTION_EDE,
+    OPTION_HEADER_SIZE,
+    OPTION_PADDING,
+    OPTION_TCP_KEEPALIVE,
+    opt_record,
+    option,
+    parse_options,
+    without_option,
+)
 from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
@@ -26,6 +36,9 @@ _TC_BYTE: Final = FLAG_TC >> 8
 _UNFRAGMENTED_IPV4: Final = 1480
 _UNFRAGMENTED_IPV6: Final = 1220
 _SMALL: Final = 1220
+
+PADDED_SIZE: Final = 468
+"""Padded replies have a multiple of this size in bytes (RFC 8467 section 4.1)."""
 
 _QUICK: Final = 4096
 """Result size in bytes up to which rewriting is fast, regardless of the message's size."""
@@ -121,21 +134,44 @@ def _opt(request: Request, reply: Reply, options: bytes) -> bytes:
 
 
 def _options(request: Request, reply: Reply) -> bytes:
-    """Return the options of a reply: its own, and the echoed ones whose codes it does not have.
+    """Return the options of a reply: its own, and those that answer the client's.
 
-    Echoed options are left out if they do not fit beside the data and the signature.
+    The latter are echoed options whose codes the reply does not have, the idle timeout of the
+    connection, and padding. They are left out if they do not fit beside the data and the signature.
     """
     edns, own = request.edns, reply.options
     if edns is None or not edns.options or edns.version:  # options of other versions are unchecked
         return own
-    codes = request.context.echoed_options
+    context, sent = request.context, parse_options(edns.options)
+    codes = context.echoed_options
     if own:
         codes = codes.difference(code for code, _ in parse_options(own))
-    echoed = [option(code, data) for code, data in parse_options(edns.options) if code in codes]
-    options = b"".join((own, *echoed))
+    answers, is_padded = [own], False
+    for code, data in sent:
+        if code == OPTION_PADDING and context.pads_replies:
+            is_padded = True
+        elif code == OPTION_TCP_KEEPALIVE and context.idle_timeout:
+            answers.append(option(code, context.idle_timeout.to_bytes(2, "big")))
+        elif code in codes:
+            answers.append(option(code, data))
+    options = b"".join(answers)
     signer = request.identity.signer
-    room = request.size - OPT_SIZE - (0 if signer is None else signer.reserved)
-    return options if len(reply.wire) + len(options) <= room else own
+    size = len(reply.wire) + OPT_SIZE + len(options) + (0 if signer is None else signer.reserved)
+    if size > request.size:
+        return own
+    return options + _padding(size, request.size) if is_padded else options
+
+
+def _padding(size: int, largest: int) -> bytes:
+    """Return the option that pads a message of `size` bytes to the next multiple of `PADDED_SIZE`.
+
+    The result has at most `largest` bytes; it is empty if there is no room for an option.
+    """
+    size += OPTION_HEADER_SIZE
+    if size > largest:
+        return b""
+    padded = min(-(-size // PADDED_SIZE) * PADDED_SIZE, largest)
+    return option(OPTION_PADDING, bytes(padded - size))
 
 
 def signed(request: Request, message: bytes) -> bytes:

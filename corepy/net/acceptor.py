@@ -28,7 +28,7 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[], asyncio.BaseProtocol],
         label: str,
         log: logging.Logger,
         *,
@@ -46,6 +46,8 @@ class Acceptor:
         self._tls = tls
         self._handshake = handshake
         self._most = most
+        self.take_over: Callable[[socket.socket, object], None] | None = None
+        """Called with each accepted socket and its peer, instead of `open`."""
         self._is_full = False
         self._label = label
         self._log = log
@@ -93,20 +95,27 @@ class Acceptor:
         """Accept up to `most` connections from the queue; return their number."""
         for count in range(most):
             try:
-                stream, _ = self.sock.accept()
+                stream, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return count
             except OSError as error:
                 self._rest(error)
                 return count
             stream.setblocking(False)
-            opening = self._loop.connect_accepted_socket(
-                self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
-            )
-            task = self._loop.create_task(opening)
-            self._opening.add(task)
-            task.add_done_callback(partial(self._opened, stream))
+            if self.take_over is None:
+                self.open(stream, self._protocol)
+            else:
+                self.take_over(stream, peer)
         return max(most, 0)
+
+    def open(self, stream: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connect an accepted socket to a new protocol, after the TLS handshake if there is one."""
+        opening = self._loop.connect_accepted_socket(
+            protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
+        )
+        task = self._loop.create_task(opening)
+        self._opening.add(task)
+        task.add_done_callback(partial(self._opened, stream))
 
     def _opened(self, stream: socket.socket, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)

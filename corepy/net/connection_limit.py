@@ -90,12 +90,18 @@ class Shares:
 
         The server's own queries (b"") may take any free place.
         """
-        held = self.held
-        mine = held.get(client, 0)
-        if mine >= GREED * free and (client or free <= 0):
+        if not self.permit(client, free):
             return False
-        held[client] = mine + 1
+        self.add(client)
         return True
+
+    def permit(self, client: bytes, free: int) -> bool:
+        """Return whether `take` would take one of the free places."""
+        return self.held.get(client, 0) < GREED * free or (not client and free > 0)
+
+    def add(self, client: bytes) -> None:
+        """Take a place for `client` even beyond its share."""
+        self.held[client] = self.held.get(client, 0) + 1
 
     def give_back(self, client: bytes) -> None:
         """Release one place of `client`."""
@@ -130,6 +136,11 @@ class ConnectionLimit(Generic[Limited]):
         self._most_of_one = most_of_one
         self._taken: dict[bytes, dict[Limited, None]] = {}
         self._clients: dict[Limited, bytes] = {}
+
+    def resize(self, most: int, most_of_one: int) -> None:
+        """Use other limits for the connections that are added from now on."""
+        self._most = most
+        self._most_of_one = most_of_one
 
     def take(self, client: bytes, added: Limited) -> Limited | None:
         """Add `added`; return the connection that must be closed for it, if any.

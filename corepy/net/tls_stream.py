@@ -1,21 +1,17 @@
-"""`TLSStream`: the server side of TLS between a transport of asyncio and a protocol.
+"""`TLSStream`: the server side of TLS between a transport and a protocol of asyncio.
 
-asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none
-while the connection is idle: all connections of a listener receive into one buffer, and OpenSSL
-allocates its buffers when it needs them.
+asyncio's own implementation keeps a buffer of 256 KiB for each connection. This one keeps none, and
+OpenSSL releases its buffers while a connection is idle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BUFFER_SIZE: Final = 64 * 1024
-"""Bytes that are received at a time."""
 
 _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
@@ -49,7 +45,7 @@ class SecuredProtocol(Protocol):
         """See `asyncio.BaseProtocol`."""
 
 
-class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
+class TLSStream(asyncio.Protocol, asyncio.Transport):
     """The protocol of a transport below, and the transport of a protocol above."""
 
     _lower: asyncio.Transport
@@ -58,28 +54,24 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         self,
         upper: SecuredProtocol,
         context: ssl.SSLContext,
-        buffer: memoryview,
         failed: Callable[[object, Exception], None],
     ) -> None:
-        """`buffer` may be shared by all streams of a thread.
-
-        `failed` is called with the client's address and the reason of a failed handshake.
-        """
+        """`failed` is called with the client's address and the reason of a failed handshake."""
         super().__init__()
         self._upper = upper
-        self._buffer = buffer
         self._failed = failed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._is_secured = self._is_paused = self._has_ended = self._is_closing = False
+        self._is_secured = self._is_closing = False
+        self._has_sent = False  # data of the protocol above
+        self._has_ended = self._is_cut_off = False  # the input, with an alert or without one
 
     # The protocol for the transport below.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's first message."""
-        assert isinstance(transport, asyncio.Transport)
-        self._lower = transport
+        self._lower = cast("asyncio.Transport", transport)
         self._upper.connection_made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,13 +79,11 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         self._is_closing = True
         self._upper.connection_lost(exc)
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the shared buffer."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Continue the handshake, or pass on the data that was received."""
-        self._incoming.write(self._buffer[:nbytes])
+        if self._is_closing:
+            return
+        self._incoming.write(data)
         if self._is_secured or self._shake_hands():
             self._read()
 
@@ -102,6 +92,7 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
 
         A message that an attacker cuts off this way is incomplete, because DNS messages are framed.
         """
+        self._is_cut_off = not self._has_ended
         return self._is_secured and self._end()
 
     def pause_writing(self) -> None:
@@ -124,7 +115,9 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             self._fail(error)
             return False
         self._is_secured = True
-        self._send()
+        if self._tls.version() != "TLSv1.3":
+            self._send()
+        # Otherwise only session tickets are left to be sent, and go with the first reply.
         self._upper.secured(self._tls)
         return True
 
@@ -151,10 +144,10 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
             parts.append(part)
             if not self._incoming.pending and not self._tls.pending():
                 break
-        if self._outgoing.pending:  # answers to messages of TLS itself
-            self._send()
         if parts:
             self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._outgoing.pending and self._has_sent:  # answers to messages of TLS itself
+            self._send()
         if self._has_ended and not self._is_closing and not self._end():
             self.close()
 
@@ -182,6 +175,7 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         except (ssl.SSLError, OSError, ValueError):
             self.abort()
             return
+        self._has_sent = True
         self._lower.write(self._outgoing.read())
 
     def pause_reading(self) -> None:
@@ -207,11 +201,14 @@ class TLSStream(asyncio.BufferedProtocol, asyncio.Transport):
         return self._is_closing or self._lower.is_closing()
 
     def close(self) -> None:
-        """Close after all written data is sent, with a closure alert."""
+        """Close after all written data is sent, with a closure alert.
+
+        A client that has closed its side without one gets none: it has closed both sides.
+        """
         if self._is_closing:
             return
         self._is_closing = True
-        if self._is_secured:
+        if self._is_secured and not self._is_cut_off:
             try:
                 self._tls.unwrap()
             except (ssl.SSLError, OSError, ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from corepy.corefile import (
     CorefileError,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from corepy.plugin.block_config import BlockConfig
     from corepy.plugin.handler import Handler
     from corepy.plugin.reading import FileVersion
+
+
+T = TypeVar("T")
 
 
 class Embedder(Protocol):
@@ -80,10 +83,11 @@ class Controller(Dispenser):
         *,
         checking: bool = False,
         embedder: Embedder | None = None,
+        shared: dict[type, Any] | None = None,
     ) -> None:
         """Set up `directive`; with `checking` the configuration will not be started.
 
-        `embedder` sets up directives for `embed`.
+        `embedder` sets up directives for `embed`. `shared` has the objects of `shared` by type.
         """
         super().__init__(block.directives[directive])
         self.directive = directive
@@ -102,6 +106,28 @@ class Controller(Dispenser):
         self.labels_provided: dict[str, bool] = {}
         self._block = block
         self._embedder = embedder
+        self._shared = {} if shared is None else shared
+        self.makers: list[Callable[[], Handler]] = []
+        """The arguments of `add_to_every_chain`."""
+
+    def shared(self, kind: Callable[[], T]) -> T:
+        """Return the object of class `kind` that all server blocks of this Corefile share.
+
+        The first call creates it. So the directives of several blocks can be checked together.
+        """
+        if kind not in self._shared:
+            self._shared[kind] = kind()  # type: ignore[index]  # a class
+        return cast("T", self._shared[kind])  # type: ignore[index]  # a class
+
+    def add_to_every_chain(self, make: Callable[[], Handler]) -> None:
+        """Add a handler that `make` returns to the chain of each server block, this one included.
+
+        Only observing handlers are above it, so neither caches nor denials apply to its replies.
+        `make` is called once for each block, after all directives were set up. The handler must not
+        be UNSAFE, and passes on as fast as possible the queries that it does not answer. Its hooks
+        are not called.
+        """
+        self.makers.append(make)
 
     def add_handler(self, handler: Handler) -> None:
         """Append `handler` to this directive's handlers in the chain, and register its hooks."""

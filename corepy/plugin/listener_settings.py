@@ -91,6 +91,18 @@ class Timeouts(ListenerSetting):
     max_queries: int | None = None
     """Maximum queries on one connection before it is closed; None for no limit."""
 
+    max_connections: int | None = None
+    """Maximum connections of the listener; None for a default that depends on memory."""
+
+    max_client_connections: int | None = None
+    """Maximum connections of one client, an IPv4 address or an IPv6 /64; None for half of all."""
+
+    max_pending: int | None = None
+    """Maximum queries of all connections that wait for replies; None for the default.
+
+    One client may have three quarters of them.
+    """
+
     given: frozenset[str] = frozenset()
     """The names of the fields that the block gives, even if their values are the defaults."""
 
@@ -109,7 +121,15 @@ class Timeouts(ListenerSetting):
         return merged, []
 
 
-_LIMITS: Final = ("read", "idle", "write", "max_queries")
+_LIMITS: Final = (
+    "read",
+    "idle",
+    "write",
+    "max_queries",
+    "max_connections",
+    "max_client_connections",
+    "max_pending",
+)
 
 
 class ServerCertificate(NamedTuple):
@@ -254,6 +274,9 @@ class HTTPSLimits(_FirstBlockDecides):
     max_connections: int = 200
     """0 for no limit."""
 
+    plaintext: bool = False
+    """Whether the listener serves HTTP without TLS, which a proxy terminates."""
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPS3Limits(_FirstBlockDecides):
@@ -275,3 +298,6 @@ class GRPCLimits(_FirstBlockDecides):
 
     max_connections: int = 200
     """0 for no limit."""
+
+    plaintext: bool = False
+    """Whether the listener serves HTTP/2 without TLS, which a proxy terminates."""

@@ -51,8 +51,8 @@ class ProxyPolicy(ListenerSetting):
     trusted: tuple[Network, ...] = ()
     """The networks of the proxies whose headers are used."""
 
-    otherwise: ProxyAction = ProxyAction.IGNORE
-    """The action for other peers."""
+    otherwise: ProxyAction = ProxyAction.SKIP
+    """The action for other peers; by default, a listener without policy reads no headers."""
 
     session_seconds: float = 0.0
     """Seconds for which a datagram without header belongs to the client of the last header.
@@ -80,6 +80,11 @@ class ProxyPolicy(ListenerSetting):
         ]
         object.__setattr__(self, "_starts", [start for start, _ in ranges])
         object.__setattr__(self, "_ends", [end for _, end in ranges])
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether a listener looks for headers at all."""
+        return bool(self.trusted) or self.otherwise is not ProxyAction.SKIP
 
     @property
     def uses_headers(self) -> bool:

@@ -1,8 +1,10 @@
 """Relays queries to a fallback name server while no worker can be started.
 
-Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`). Replies are sent from
-the address at which the query arrived. The relay has neither cache nor zones, and never retries:
-clients do. All resources are bounded.
+Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`) and a PROXY header,
+which is removed: the supervisor does not know the policies of listeners, and no message begins like
+a header. The fallback's answer does not depend on the client. Replies are sent from the address at
+which the query arrived. The relay has neither cache nor zones, and never retries: clients do. All
+resources are bounded.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.packetinfo import control_for, local_address
+from corepy.net.proxy_header import without_header
 from corepy.net.sockets import ask_packet_info
 from corepy.supervise.exchange import Exchanges
 
@@ -57,6 +60,7 @@ class Relay:
         self._exchanges = Exchanges(selector, fallback, _answer)
         self._listening: list[socket.socket] = []
         self._streams: dict[socket.socket, tuple[socket.socket, float]] = {}
+        self._silent: set[socket.socket] = set()  # clients that have sent nothing yet
         self.is_on = False
         """Whether queries are relayed now."""
 
@@ -101,8 +105,18 @@ class Relay:
                 query, ancillary, _, client = listening.recvmsg(4096, 256)
             except OSError:
                 return
-            control = [_sent_from(item, port) for item in ancillary]
-            self._exchanges.ask(query, _Asker(listening, client, control, query[:2]))
+            message = without_header(query)
+            if message:
+                self._ask(message, listening, client, [_sent_from(it, port) for it in ancillary])
+
+    def _ask(
+        self,
+        query: bytes,
+        listening: socket.socket,
+        client: tuple[str | int, ...],
+        control: list[tuple[int, int, bytes]],
+    ) -> None:
+        self._exchanges.ask(query, _Asker(listening, client, control, query[:2]))
 
     def _on_connection(self, listening: socket.socket, _events: int) -> None:
         try:
@@ -119,6 +133,7 @@ class Relay:
             return
         until = time.monotonic() + STREAM_TIMEOUT
         self._streams[client], self._streams[server] = (server, until), (client, until)
+        self._silent.add(client)
         # Read from the client only after the fallback has accepted.
         self._selector.register(server, selectors.EVENT_WRITE, self._on_connected)
 
@@ -148,11 +163,16 @@ class Relay:
     def _on_stream(self, source: socket.socket, _events: int) -> None:
         """Forward received data; close the stream if the peer cannot take all of it at once.
 
-        The relay does not buffer data.
+        The relay does not buffer data, so a PROXY header has to arrive at once.
         """
         sink, _ = self._streams[source]
         try:
-            data = source.recv(65536)
+            data: bytes | None = source.recv(65536)
+            if data and source in self._silent:
+                self._silent.discard(source)
+                data = without_header(data)
+                if data == b"":
+                    return  # the header was sent on its own
             if not data or sink.send(data) != len(data):
                 self._close(source)
         except OSError:
@@ -164,6 +184,7 @@ class Relay:
             return
         self._streams.pop(other, None)
         for sock in (stream, other):
+            self._silent.discard(sock)
             with contextlib.suppress(KeyError):
                 self._selector.unregister(sock)
             sock.close()

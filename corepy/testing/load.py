@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import selectors
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -46,7 +47,7 @@ class Outcome:
 
 
 class Load:
-    """Sends queries at a steady rate, over UDP from many ports or pipelined over TCP connections.
+    """Sends queries at a steady rate: over UDP from many ports, or pipelined over TCP or TLS.
 
         with Load(address, rate=1000) as load:
             ...
@@ -63,17 +64,20 @@ class Load:
         rate: float,
         clients: int = 32,
         tcp: bool = False,
+        tls: ssl.SSLContext | None = None,
         together: int = 1,
         names: Sequence[str] = ("www.example.org.",),
     ) -> None:
         """Send `rate` queries a second in total from `clients` sockets.
 
-        Each socket sends `together` queries at a time, before the next socket's turn.
+        Each socket sends `together` queries at a time, before the next socket's turn. With `tls`,
+        the connections are encrypted.
         """
         self.outcome = Outcome()
         self._address = address
         self._rate = rate
-        self._tcp = tcp
+        self._tcp = tcp or tls is not None
+        self._tls = tls
         self._together = together
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._questions = [query(name)[2:] for name in names]
@@ -101,6 +105,9 @@ class Load:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # this thread may be slow
             try:
                 sock.connect(self._address)
+                if self._tls is not None:
+                    sock.settimeout(PATIENCE)
+                    sock = self._tls.wrap_socket(sock, server_hostname=self._address[0])
                 break
             except OSError:
                 sock.close()
@@ -159,7 +166,7 @@ class Load:
                         self._reconnect(index)
                         break
                     self._take(index, data)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 pass
             except OSError:
                 if self._tcp:

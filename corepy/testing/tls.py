@@ -33,7 +33,7 @@ zj0EAwIDSAAwRQIgErNqaYK6deJO2blQxIztCp8U7cxZnVbwmRjtla6u9H0CIQC4
 """
 """Self-signed: a client that is to trust the server uses it as the CA certificate."""
 
-_KEY = """\
+KEY = """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgro1+1pMSuvDNK4yx
 Qe+/7VGBT5QoD3mTFHpkS3Ta9uChRANCAATuhMTD3jeRwF7TLYkl2TGRyXYf/eSY
@@ -46,7 +46,7 @@ def server_context(protocols: Sequence[str] = ()) -> ssl.SSLContext:
     """Return the context of a server with the certificate, and ALPN for `protocols`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
-        pem.write(CERTIFICATE + _KEY)
+        pem.write(CERTIFICATE + KEY)
         pem.flush()
         context.load_cert_chain(pem.name)
     if protocols:

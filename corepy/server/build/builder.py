@@ -31,7 +31,13 @@ from corepy.plugin.failures import count
 from corepy.plugin.fingerprint import words
 from corepy.server.build.embedding import Embedder
 from corepy.server.build.generation import Generation, Plan
-from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
+from corepy.server.build.handler_chain import (
+    cache_above_denial,
+    enter,
+    link,
+    observing_first,
+    with_common,
+)
 from corepy.server.build.label_checks import BlockLabels
 from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.meaning import BlockMeaning, DirectiveMeaning
@@ -125,6 +131,8 @@ class _Builder:
         self._default_port = default_port
         self._found = found
         self._embedder = Embedder(found)
+        self._shared: dict[type, object] = {}
+        self._makers: list[Callable[[], Handler]] = []  # of handlers for every chain
         self._mistakes: list[Diagnostic] = []
         self._transports = TransportChecker()
         self._echoed_options = ECHOED_OPTIONS
@@ -150,7 +158,9 @@ class _Builder:
                     self._set_up(loaded[directive], block)
         for block in blocks:
             added = [(name, it) for name in chain for it in block.parts.get(name, ())]
-            block.handlers = observing_first([handler for _, handler in added])
+            block.handlers = with_common(
+                observing_first([handler for _, handler in added]), self._makers
+            )
             if block.is_valid:
                 block.config.handlers.complete(added, position_of(block.parsed))
             self._check_caches(block)
@@ -298,6 +308,7 @@ class _Builder:
             block.config,
             checking=self._checking,
             embedder=self._embedder,
+            shared=self._shared,
         )
         token = block.parsed.directives[directive][0]
         try:
@@ -322,6 +333,7 @@ class _Builder:
             block.is_valid = False
             return
         block.parts[directive] = controller.handlers
+        self._makers += controller.makers
         block.labels.note(controller)
         block.meanings[directive] = DirectiveMeaning(
             directive,

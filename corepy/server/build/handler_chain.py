@@ -19,7 +19,7 @@ from corepy.plugin import (
 from corepy.server.contain.guard import Guard, has_fast_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def link(handlers: list[Handler]) -> Handler | None:
@@ -61,6 +61,12 @@ def observing_first(handlers: Sequence[Handler]) -> list[Handler]:
                 place -= 1
         moved.insert(place, handler)
     return moved
+
+
+def with_common(handlers: list[Handler], makers: Iterable[Callable[[], Handler]]) -> list[Handler]:
+    """Return the handlers with those of `Controller.add_to_every_chain` below observing ones."""
+    place = next((at for at, it in enumerate(handlers) if not _only_observes(it)), len(handlers))
+    return [*handlers[:place], *(make() for make in makers), *handlers[place:]]
 
 
 def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:

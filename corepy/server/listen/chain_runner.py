@@ -18,6 +18,7 @@ from corepy.dns.reply_validation import NO_OPTIONS
 from corepy.plugin.pending import Pending
 from corepy.server.contain.failure_report import report_failure
 from corepy.server.listen.chain_task import ChainTask, awaiting
+from corepy.server.listen.pending_limit import overload
 from corepy.server.listen.waiting_query import PendingQuery, WaitingQuery, validated
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     from corepy.dns import Request
     from corepy.plugin import Handler
+    from corepy.server.listen.pending_limit import PendingLimit
 
 
 class ChainRunner:
     """Starts the queries of one listener and keeps track of the pending ones."""
 
-    __slots__ = ("_deliver", "_loop", "_spare", "_when_done", "waiting")
+    __slots__ = ("_client", "_deliver", "_limit", "_loop", "_spare", "_when_done", "waiting")
 
     def __init__(self, deliver: Callable[[WaitingQuery, Reply], None]) -> None:
         """`deliver` gets the query and the reply of each chain that did not reply at once."""
@@ -39,9 +41,29 @@ class ChainRunner:
         self._when_done = self._done
         self._spare = ChainTask(self._loop)
         self.waiting: set[WaitingQuery] = set()
+        self._limit: PendingLimit | None = None
+        self._client = b""
+
+    def limit_pending(self, limit: PendingLimit, client: bytes) -> None:
+        """Count the pending queries as those of `client` from now on; called before `start`."""
+        self._limit = limit
+        self._client = client
 
     def start(self, chain: Handler, request: Request) -> Reply | None:
-        """Return the reply of `chain` if it has one at once; None if it will be delivered later."""
+        """Return the reply of `chain` if it has one at once; None if it will be delivered later.
+
+        The reply is SERVFAIL if the client has too many pending queries.
+        """
+        if self._limit is None:
+            return self._start(chain, request)
+        if not self._limit.permits(self._client):
+            return overload(request)
+        reply = self._start(chain, request)
+        if reply is None:
+            self._limit.add(self._client)
+        return reply
+
+    def _start(self, chain: Handler, request: Request) -> Reply | None:
         try:
             answer = chain.begin_dns(request)
         except BaseException as error:
@@ -85,16 +107,22 @@ class ChainRunner:
     def add(self, query: ChainTask) -> None:
         """Run a task of another kind in the next turn of the loop; it is pending until `remove`."""
         self.waiting.add(query)
+        if self._limit is not None:
+            self._limit.add(self._client)
         self._loop.call_soon(query._resume, None)
 
     def remove(self, query: ChainTask) -> None:
         """Finish a task that was added."""
+        self._end(query)
+
+    def _end(self, query: WaitingQuery) -> None:
         query.is_done = True
         self.waiting.discard(query)
+        if self._limit is not None:
+            self._limit.give_back(self._client)
 
     def _done(self, query: WaitingQuery, reply: Reply) -> None:
-        query.is_done = True
-        self.waiting.discard(query)
+        self._end(query)
         self._deliver(query, reply)
 
     def cancel(self) -> None:

@@ -7,7 +7,8 @@ and the chain would give the same answer again. The cache admits a reply that
   of cacheability SAFE or OBSERVES only (`ZoneRoute.obstacle`), and has a `Reply.deadline`: until
   then the handler that SETS_DEADLINE guarantees the reply;
 * answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no signature, no
-  capitals in the name. Other queries come in too many variants to be worth their memory;
+  capitals in the name. Other queries come in too many variants to be worth their memory. Clients of
+  encrypted transports pad their queries, so padding with zeros is no obstacle there;
 * belongs to the current generation: a change of the router empties the cache.
 
 The key needs neither address nor port nor transport, since each socket has a cache of its own. All
@@ -22,9 +23,10 @@ from __future__ import annotations
 import os
 import struct
 from asyncio import get_running_loop
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from corepy.dns import ANONYMOUS, wire
+from corepy.dns.edns import is_uniform
 from corepy.net.arena import Arena
 from corepy.plugin.memory_limit import cgroup_limit
 from corepy.server.contain.failure_report import report_background
@@ -117,6 +119,7 @@ class CachedReply:
         "hit_listeners",
         "hits",
         "iov",
+        "shaped",
         "size",
     )
 
@@ -137,6 +140,8 @@ class CachedReply:
         )
         self.gates = tuple(it for it in reply.hit_counters if hasattr(it, "over_limit"))
         """The gates that decide about each repetition."""
+        self.shaped: Any = None
+        """The reply in the form of another protocol, until its TTLs change; for the listener."""
         self._since = reply.since
         self._aged = int(now - reply.since)
         self._offsets: list[int] | None = None
@@ -155,6 +160,7 @@ class CachedReply:
 
     def age(self, now: float) -> None:
         """Lower the TTLs to their values at `now`, and set `due` to their next change."""
+        self.shaped = None
         seconds = int(now - self._since)
         if seconds > self._aged:
             if self._offsets is None:
@@ -205,13 +211,23 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
         return f"the reply is larger than {MAX_SIZE} bytes"
     if request.wire[2] & _OPCODE_BITS:
         return "the opcode of the query is not QUERY"
-    if request.edns is not None and request.edns.options:
+    if request.edns is not None and request.edns.options and not _is_padded(request):
         return "the query has EDNS options"
     if request.identity.tsig is not None:
         return "the query is signed"
     name = request.name_wire
     return (
         None if request.wire[12 : 12 + len(name)] == name else "the name contains capital letters"
+    )
+
+
+def _is_padded(request: Request) -> bool:
+    """Return whether a query with EDNS options may be repeated by many clients."""
+    assert request.edns is not None
+    return (
+        request.context.pads_replies
+        and not request.edns.version
+        and is_uniform(request.edns.options)
     )
 
 
@@ -242,7 +258,9 @@ class PacketCache:
         ):
             return
         query = request.wire
-        if query[2] & _OPCODE_BITS or (request.edns is not None and request.edns.options):
+        if query[2] & _OPCODE_BITS:
+            return
+        if request.edns is not None and request.edns.options and not _is_padded(request):
             return
         if request.identity is not ANONYMOUS and request.identity.tsig is not None:
             return  # the bytes that are left without the record are those of an unsigned query

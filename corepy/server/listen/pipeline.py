@@ -63,6 +63,8 @@ class QueryPipeline:
         self._asks_gates = asks_gates
         self.unrouted = unrouted
         """The context of queries that no server block answers."""
+        self.idle_timeout = 0
+        """The timeout that replies state from the next `swap` on (`RequestContext`)."""
         self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
@@ -82,6 +84,7 @@ class QueryPipeline:
             self.unrouted,
             echoed_options=router.echoed_options,
             family=family,
+            idle_timeout=self.idle_timeout,
             is_gated=self._asks_gates and bool(router.gates),
         )
         self._select = self._filter if router.has_filters else router.route

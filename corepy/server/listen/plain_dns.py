@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from corepy.corefile.zones import DEFAULT_SCHEME, SCHEMES
+from corepy.plugin import ProxyPolicy, Timeouts, TSIGKeys
 from corepy.server.listen.tcp import TCPListener
 from corepy.server.listen.transport import Transport
 from corepy.server.listen.udp import UDPListener
 
-TRANSPORT: Final = Transport(DEFAULT_SCHEME, SCHEMES[DEFAULT_SCHEME], (UDPListener, TCPListener))
+TRANSPORT: Final = Transport(
+    DEFAULT_SCHEME,
+    SCHEMES[DEFAULT_SCHEME],
+    (UDPListener, TCPListener),
+    settings=(Timeouts, TSIGKeys, ProxyPolicy),
+)

@@ -8,10 +8,11 @@ calls only the methods here. A listener reads queries from its socket, passes ea
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from corepy.dns import RequestContext
 from corepy.net.sockets import address_of, family_of
+from corepy.plugin import Timeouts
 from corepy.server.listen.pipeline import QueryPipeline
 from corepy.server.traffic.traffic import Traffic
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router
     from corepy.server.listen.waiting_query import WaitingQuery
+
+
+LONGEST_IDLE: Final = 65535
+"""The longest idle timeout that a reply can state, in tenths of a second (RFC 7828 section 3.1)."""
 
 
 class ListenerContext(NamedTuple):
@@ -66,6 +71,12 @@ class Listener(abc.ABC):
     is_checkable: ClassVar[bool] = False
     """Whether `check` is implemented. Other listeners are left out of the self-check."""
 
+    pads_replies: ClassVar[bool] = False
+    """Whether replies to queries with padding are padded (`RequestContext.pads_replies`)."""
+
+    states_idle_timeout: ClassVar[bool] = False
+    """Whether replies state the idle timeout to clients that ask for it (RFC 7828)."""
+
     asks_gates: ClassVar[bool] = False
     """Whether the listener asks the gates of its router before it calls `pipeline.begin`."""
 
@@ -78,6 +89,7 @@ class Listener(abc.ABC):
             context.label,
             family=family_of(address_of(sock).host),
             takes_series=self.takes_series,
+            pads_replies=self.pads_replies,
         )
         self.traffic = context.traffic or Traffic()
         self.pipeline = QueryPipeline(
@@ -91,6 +103,8 @@ class Listener(abc.ABC):
 
     def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on; called before `start`."""
+        if self.states_idle_timeout:
+            self.pipeline.idle_timeout = min(round(config.get(Timeouts).idle * 10), LONGEST_IDLE)
         self.pipeline.swap(router, config)
 
     def forget(self) -> None:

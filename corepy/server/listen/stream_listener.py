@@ -9,40 +9,65 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
 from corepy.net.turns import Turns
-from corepy.plugin import Timeouts, TLSSetting
+from corepy.plugin import ProxyPolicy, Timeouts, TLSSetting
 from corepy.plugin.log import server_logger
+from corepy.plugin.memory_limit import cgroup_limit
+from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Set as AbstractSet
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainRunner
+    from corepy.server.listen.proxied_streams import ProxiedStreams
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
     from corepy.server.listen.tls_acceptance import TLSAcceptance
     from corepy.server.listen.waiting_query import WaitingQuery
 
-MAX_CONNECTIONS = 1000
-"""Open connections per listener.
+MAX_CONNECTIONS = 4000
+SHARE = 8
+"""The default limits of open connections per listener.
 
-They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
-too.
+There are at most MAX_CONNECTIONS. They have at most 1/SHARE of the process's descriptors, since
+other listeners and upstreams need some, too, and of the cgroup's memory limit.
 """
+
+TLS_SIZE: Final = 24 * 1024
+"""Bytes of memory that TLS adds to an idle connection, at most."""
 
 LOST_INTERVAL = 1.0
 """Seconds between two checks for pending queries of closed connections."""
 
+HEADER_PATIENCE: Final = 0.2
+"""Seconds for which a stopping listener still waits for PROXY headers."""
+
 SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
+
+
+class PendingQueries(Protocol):
+    """The pending queries of a connection: a `ChainRunner`, or several of them."""
+
+    @property
+    def waiting(self) -> AbstractSet[WaitingQuery]:
+        """The queries that have no answer yet."""
+
+    def limit_pending(self, limit: PendingLimit, client: bytes) -> None:
+        """Count the pending queries as those of `client` from now on."""
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
 
 
 class StreamConnection(asyncio.Protocol, abc.ABC):
@@ -52,7 +77,13 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     when it is lost.
     """
 
-    runner: ChainRunner
+    client: object = None
+    """The client's address that a PROXY header states, as `Request.client`; None without one.
+
+    It is set before `connection_made`.
+    """
+
+    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
@@ -85,6 +116,9 @@ class StreamListener(Listener):
 
     network: ClassVar[str] = "tcp"
 
+    connection_size: ClassVar[int] = 8 * 1024
+    """Bytes of memory for an idle connection, at most, without TLS."""
+
     application_protocols: ClassVar[tuple[str, ...]] = ()
     """What the listener negotiates with ALPN, in the order of preference.
 
@@ -98,11 +132,10 @@ class StreamListener(Listener):
         self.connections: dict[StreamConnection, None] = {}
         self.draining = False
         self.turns = Turns()
-        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
-        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
-            most, max(most // SHARE_OF_ONE, 1)
-        )
-        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(1, 1)
+        self._pending = PendingLimit()
+        self._lost: set[PendingQueries] = set()  # of closed connections with pending queries
+        self._proxied: ProxiedStreams | None = None
         self._tls: TLSAcceptance | None = None
         self._acceptor = Acceptor(sock, self._new_protocol, context.label, server_logger())
 
@@ -114,8 +147,23 @@ class StreamListener(Listener):
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)
+        self._pending.most = self.timeouts.max_pending or MAX_PENDING
         if self.application_protocols:
             self._use_certificate(config.get(TLSSetting))
+        most = self.most_connections(config)
+        of_one = self.timeouts.max_client_connections or max(most // SHARE_OF_ONE, 1)
+        self._limit.resize(most, of_one)
+        self._apply(config.get(ProxyPolicy), most)
+
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; a subclass may have a setting of its own."""
+        given = config.get(Timeouts).max_connections
+        if given is not None:
+            return given
+        size = self.connection_size + (0 if self._tls is None else TLS_SIZE)
+        memory = cgroup_limit()
+        fitting = MAX_CONNECTIONS if memory is None else memory // SHARE // size
+        return max(min(MAX_CONNECTIONS, descriptor_limit() // SHARE, fitting), 1)
 
     def _use_certificate(self, setting: TLSSetting) -> None:
         if setting.source is None:
@@ -125,8 +173,30 @@ class StreamListener(Listener):
 
         self._tls = TLSAcceptance(setting.source, self.application_protocols, self.label)
 
-    def _new_protocol(self) -> asyncio.BaseProtocol:
+    def _apply(self, policy: ProxyPolicy, most: int) -> None:
+        """Read the PROXY headers of later connections if the policy says so.
+
+        At most `most` connections wait for their headers.
+        """
+        self._acceptor.take_over = None
+        if not policy.reads_headers:
+            return
+        if self._proxied is None:
+            # The other listeners do not need the module.
+            from corepy.server.listen.proxied_streams import ProxiedStreams
+
+            self._proxied = ProxiedStreams(self.label, self._open)
+        self._proxied.follow(policy, self.timeouts.read, most)
+        self._acceptor.take_over = self._proxied.add
+
+    def _open(self, stream: socket.socket, client: object) -> None:
+        """Open a connection whose PROXY header, if any, was read."""
+        self._acceptor.open(stream, partial(self._new_protocol, client))
+
+    def _new_protocol(self, client: object = None) -> asyncio.BaseProtocol:
         connection = self.new_connection()
+        if client is not None:
+            connection.client = client
         return connection if self._tls is None else self._tls.secure(connection)
 
     def start(self) -> None:
@@ -138,11 +208,16 @@ class StreamListener(Listener):
         self._acceptor.pause()
 
     def admit(self, added: StreamConnection, peer: object) -> None:
-        """Register `added`, and close another connection if there are too many."""
+        """Register `added`, and close another connection if there are too many.
+
+        `peer` is the address of its peer. The pending queries of the client are limited, too.
+        """
         self.connections[added] = None
         if is_own(peer):
             return
-        evicted = self._limit.take(client_of(peer), added)
+        client = client_of(peer if added.client is None else added.client)
+        added.runner.limit_pending(self._pending, client)
+        evicted = self._limit.take(client, added)
         if evicted is not None:
             evicted.make_room()
 
@@ -179,18 +254,23 @@ class StreamListener(Listener):
             return
         self.draining = True
         self._acceptor.stop(leave_queue=leave_queue)
+        if self._proxied is not None:
+            self._proxied.hurry(HEADER_PATIENCE)
         for connection in list(self.connections):
             connection.drain()
 
     @property
     def is_drained(self) -> bool:
         """Whether no connection is open or being opened."""
-        return not self.connections and not self._acceptor.is_opening
+        is_waiting = self._proxied is not None and not self._proxied.is_empty
+        return not (self.connections or self._acceptor.is_opening or is_waiting)
 
     def close(self) -> None:
         """Flush ready replies, then close all connections."""
         self.stop()
         self.forget()
+        if self._proxied is not None:
+            self._proxied.close()
         for connection in list(self.connections):
             connection.finish()
 

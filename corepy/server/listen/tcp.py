@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -20,6 +21,8 @@ from corepy.server.listen.status_query import is_answered
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
+    import ssl
+
     from corepy.dns import Identity, Reply, Request
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.series_sender import SeriesSender
@@ -49,6 +52,7 @@ class TCPListener(StreamListener):
     protocol: ClassVar[str] = "tcp"
     is_checkable: ClassVar[bool] = True
     takes_series: ClassVar[bool] = True
+    states_idle_timeout: ClassVar[bool] = True
 
     def new_connection(self) -> StreamConnection:
         """Return the protocol for a connection that is being accepted."""
@@ -63,6 +67,7 @@ class TCPListener(StreamListener):
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
+    runner: ChainRunner
     identity: Identity = ANONYMOUS
     """The identity of all queries; a subclass for another transport may set it."""
 
@@ -95,12 +100,18 @@ class TCPConnection(StreamConnection):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._peer = transport.get_extra_info("peername")
+        if self.client is not None:
+            self.identity = replace(self.identity, client=self.client)
         self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
         if self._listener.draining:
             self.drain()
             return
         self._timer = self._loop.call_later(self._listener.timeouts.read, self._check_idle)
+
+    def secured(self, tls: ssl.SSLObject) -> None:
+        """Wait for the first query from now on: the handshake is over."""
+        self.last_activity = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import ssl
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from corepy.net.tls_stream import BUFFER_SIZE, TLSStream
+from corepy.dns.identity import TLSFacts
+from corepy.net.own_connections import is_own
+from corepy.net.tls_stream import TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corepy.net.tls_stream import SecuredProtocol
     from corepy.plugin import CertificateSource
 
+    NameCheck = Callable[[Any, str | None, ssl.SSLContext], int | None]
+
 QUIET: Final = 60.0
 """Minimum seconds between two log lines about failed handshakes of a listener."""
+
+_SERVER_NAME: Final = "requested_name"
+"""The attribute of an `ssl.SSLObject` with the name that the client asked for."""
 
 _contexts: WeakValueDictionary[tuple[bytes, tuple[str, ...]], ssl.SSLContext] = (
     WeakValueDictionary()
@@ -39,7 +48,6 @@ class TLSAcceptance:
         self._source = source
         self._protocols = protocols
         self._label = label
-        self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._fingerprint = b""
         self._context: ssl.SSLContext
         self._quiet_until = 0.0
@@ -55,17 +63,49 @@ class TLSAcceptance:
 
     def secure(self, connection: SecuredProtocol) -> TLSStream:
         """Return the protocol for the transport of a new `connection`; raises OSError."""
-        return TLSStream(connection, self.context(), self._buffer, self._failed)
+        return TLSStream(connection, self.context(), self._failed)
 
     def _failed(self, peer: object, error: Exception) -> None:
-        """Log a failed handshake, seldom: any client can cause one."""
+        """Log a failed handshake, seldom: any client can cause one.
+
+        The self-check has no certificate for servers that demand one.
+        """
         now = monotonic()
-        if now >= self._quiet_until:
+        if now >= self._quiet_until and not is_own(peer):
             self._quiet_until = now + QUIET
             reason = getattr(error, "reason", None) or describe(error)
             server_logger().warning(
                 "%s: a TLS handshake with %s failed: %s", self._label, peer, reason
             )
+
+
+def facts(tls: ssl.SSLObject) -> TLSFacts:
+    """Return the parameters of a connection after its handshake."""
+    cipher = tls.cipher()
+    return TLSFacts(
+        tls.version() or "",
+        cipher[0] if cipher else "",
+        getattr(tls, _SERVER_NAME, ""),
+        tls.selected_alpn_protocol() or "",
+        tls.getpeercert(binary_form=True),
+    )
+
+
+def _keep_server_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+    """Keep the name that the client asks for (SNI); Python's ssl shows it to this callback only."""
+    setattr(tls, _SERVER_NAME, name or "")
+
+
+def _with_server_name(check: Callable[..., int | None] | None) -> NameCheck:
+    """Return a callback that keeps the name, and refuses those that that of the source refuses."""
+    if check is None:
+        return _keep_server_name
+
+    def keep_and_check(tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
+        _keep_server_name(tls, name, context)
+        return check(tls, name, context)
+
+    return keep_and_check
 
 
 def _shared(source: CertificateSource, protocols: tuple[str, ...]) -> ssl.SSLContext:
@@ -74,5 +114,6 @@ def _shared(source: CertificateSource, protocols: tuple[str, ...]) -> ssl.SSLCon
     if context is None:
         context = source.create_context()
         context.set_alpn_protocols(list(protocols))
+        context.sni_callback = _with_server_name(context.sni_callback)
         _contexts[key] = context
     return context

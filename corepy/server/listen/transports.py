@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 IN_TREE: Final = {
     "dns": "corepy.server.listen.plain_dns",
     "tls": "corepy.server.listen.dns_over_tls",
+    "quic": "corepy.server.listen.dns_over_quic",
+    "https": "corepy.server.listen.http.https",
+    "https3": "corepy.server.listen.http.https3",
+    "grpc": "corepy.server.listen.http.grpc",
 }
 """The modules of the transports in the tree by scheme."""
 
@@ -42,10 +46,19 @@ def get(scheme: str) -> Transport:
     """Return the transport for `scheme`; raise `TransportError` if it cannot be served."""
     if scheme not in _loaded:
         if scheme in IN_TREE:
-            _loaded[scheme] = importlib.import_module(IN_TREE[scheme]).TRANSPORT
+            _loaded[scheme] = _import(scheme)
         else:
             _loaded[scheme] = _load(scheme)
     return _loaded[scheme]
+
+
+def _import(scheme: str) -> Transport:
+    try:
+        transport: Transport = importlib.import_module(IN_TREE[scheme]).TRANSPORT
+    except ModuleNotFoundError as error:  # a package of an extra, which has the scheme's name
+        needed = f"{scheme}:// needs {error.name}, which is not installed"
+        raise TransportError(f"{needed}: pip install 'corepy-dns[{scheme}]'") from None
+    return transport
 
 
 def _load(scheme: str) -> Transport:

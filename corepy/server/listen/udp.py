@@ -14,12 +14,13 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from corepy.dns import Identity
 from corepy.dns.address import host_port
 from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import GREED, Shares, client_of
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
-from corepy.plugin import Denial, metrics
+from corepy.plugin import Denial, ProxyPolicy, metrics
 from corepy.plugin.log import server_logger
 from corepy.server.listen.admission import Admission, are_all_dropped
 from corepy.server.listen.chain_runner import ChainRunner
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corepy.dns import Reply
+    from corepy.net.datagrams import Datagrams
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.admission import Denials
     from corepy.server.listen.packet_cache import CachedReply
+    from corepy.server.listen.proxied_batch import ProxiedBatch
+    from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
     from corepy.server.listen.waiting_query import WaitingQuery
@@ -88,12 +92,15 @@ class UDPListener(Listener):
         """Answer at `sock`."""
         super().__init__(sock, context)
         self.runner = ChainRunner(self._deliver)
-        self._batch = context.batch
+        self._batch: Datagrams = context.batch
+        self._direct: Datagrams = context.batch
+        self._proxied: ProxiedDatagrams | None = None
+        self._proxied_batch: ProxiedBatch | None = None
         self._wildcard = context.wildcard
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
-        self._new: list[tuple[bytes, float, Any, Any]] = []
+        self._new: list[tuple[bytes, float, Any, Any, Any]] = []
         self._shares: Shares | None = None  # None while the queue is short
         self._is_asking = False
         self._catching_up_until: float
@@ -107,7 +114,23 @@ class UDPListener(Listener):
     def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on; called before `start`."""
         super().swap(router, config)
+        self._apply(config)
         self._catch_up()
+
+    def _apply(self, config: ListenerConfig) -> None:
+        """Read PROXY headers if the policy of the socket says so."""
+        self._batch, self._proxied_batch = self._direct, None
+        policy = config.get(ProxyPolicy)
+        if not policy.reads_headers:
+            self._proxied = None
+            return
+        # The other listeners do not need the modules.
+        from corepy.server.listen.proxied_batch import ProxiedBatch
+        from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
+
+        self._proxied = self._proxied or ProxiedDatagrams(policy, self.label)
+        self._proxied.follow(policy)
+        self._batch = self._proxied_batch = ProxiedBatch(self._direct, self._proxied)
 
     def forget(self) -> None:
         """Empty the packet cache."""
@@ -221,38 +244,39 @@ class UDPListener(Listener):
         Denied queries get no answer, or a short one. With `is_judged`, all gates were asked.
         """
         batch, new, local = self._batch, self._new, self._local
-        known = self.pipeline.packets.entries
-        messages, peers = batch.payloads(count), batch.addresses(count)
+        known, proxied = self.pipeline.packets.entries, self._proxied_batch
+        messages, clients = batch.payloads(count), batch.addresses(count)
         for slot in range(count):
             wire: bytes | None = None
             if denied and slot in denied:
-                wire = self.pipeline.deny(messages[slot], now, peers[slot], denied[slot])
+                wire = self.pipeline.deny(messages[slot], now, clients[slot], denied[slot])
             elif known:
-                wire = self._from_cache(messages[slot], peers[slot], now, is_judged=is_judged)
+                wire = self._from_cache(messages[slot], clients[slot], now, is_judged=is_judged)
             if wire:
                 batch.reply(slot, wire, self.sock)
             elif wire is not None:
                 continue  # denied
-            elif len(new) < UNSHARED or self._reserve(peers[slot]):
+            elif len(new) < UNSHARED or self._reserve(clients[slot]):
                 if self._wildcard:
                     local = batch.local(slot, self._port)
-                new.append((messages[slot], now, peers[slot], local))
+                proxy = None if proxied is None else proxied.proxy(slot)
+                new.append((messages[slot], now, clients[slot], local, proxy))
             else:
                 self._overflow_count += 1
                 self._overflows.inc()
         return batch.flush(self.sock)
 
-    def _reserve(self, peer: Any) -> bool:
+    def _reserve(self, address: Any) -> bool:
         """Reserve a place in a long queue for a client; return whether there was one."""
-        shares, client = self._shares, client_of(peer)
+        shares, client = self._shares, client_of(address)
         if shares is None:
             shares = self._shares = Shares()
-            for _, _, other, _ in self._new:
+            for _, _, other, _, _ in self._new:
                 shares.take(client_of(other), ROOM_OF_ALL)
         if shares.take(client, ROOM_OF_ALL - len(self._new)):
             return True
         # The server's own self-check queries have priority.
-        return is_own(host_port(peer)) and shares.take(client, ROOM_OF_ALL)
+        return is_own(host_port(address)) and shares.take(client, ROOM_OF_ALL)
 
     def _ask_chains(self) -> None:
         """Run the chains of the first queued queries.
@@ -271,13 +295,18 @@ class UDPListener(Listener):
             self._loop.call_soon(self._ask_chains)
         batch, sock, pipeline, runner = self._batch, self.sock, self.pipeline, self.runner
         known = pipeline.packets.entries
-        for message, now, peer, local in new:
+        for message, now, client, local, proxy in new:
             try:
                 # The reply to an identical query may have been cached since.
-                wire = self._from_cache(message, peer, now) if known else None
+                wire = self._from_cache(message, client, now) if known else None
                 if wire is None:
-                    wire = pipeline.begin(message, now, peer, local, runner)
+                    if proxy is None:
+                        wire = pipeline.begin(message, now, client, local, runner)
+                    else:
+                        identity = Identity(client)
+                        wire = pipeline.begin(message, now, proxy, local, runner, identity)
                 if wire:
+                    peer = client if proxy is None else proxy
                     batch.queue(wire, peer, local if self._wildcard else None, sock)
             except Exception:
                 server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
@@ -285,32 +314,32 @@ class UDPListener(Listener):
         if lost:
             self._count_unsent(lost)
 
-    def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
+    def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any, Any]]) -> None:
         """Release the places of queries that were taken from the queue."""
         if len(self._new) < UNSHARED:
             self._shares = None
             return
-        for _, _, peer, _ in taken:
-            shares.give_back(client_of(peer))
+        for _, _, client, _, _ in taken:
+            shares.give_back(client_of(client))
 
     def _from_cache(
-        self, message: bytes, peer: Any, now: float, *, is_judged: bool = False
+        self, message: bytes, client: Any, now: float, *, is_judged: bool = False
     ) -> bytes | None:
         """Return the reply in the packet cache, None without; empty if a gate drops the query."""
         entry = self.pipeline.packets.find(message[2:], now)
         if entry is None:
             return None
         if entry.gates and not is_judged:
-            denial = self._admission.of_hit(entry, peer, now)
+            denial = self._admission.of_hit(entry, client, now)
             if denial is not None:
-                return self.pipeline.deny(message, now, peer, denial)
+                return self.pipeline.deny(message, now, client, denial)
         if entry.hit_listeners:
-            entry.show(message[:2], peer, now)
+            entry.show(message[:2], client, now)
         sampler = self._repeated
         sampler.left = left = sampler.left - 1
         if left <= 0:
             pipeline = self.pipeline
-            self.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry, now)
+            self.traffic.look_at_hit(pipeline.unrouted, message[2:], client, entry, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: WaitingQuery, reply: Reply) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.plugin import Timeouts, parse_integer
 
 if TYPE_CHECKING:
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 SHORTEST: Final = 1.0
 LONGEST: Final = 24 * 3600.0
 """Limits of a timeout in seconds."""
 
 OPTIONS: Final = ("read", "write", "idle")
+LIMITS: Final = ("maxtcpqueries", "maxconnections", "maxpending")
 UNLIMITED: Final = -1
 
 
@@ -38,10 +39,14 @@ def _read_block(controller: Controller) -> dict[str, Any]:
         option = controller.val
         if option == "maxtcpqueries":
             changes["max_queries"] = _queries(controller)
+        elif option == "maxconnections":
+            changes |= _connections(controller)
+        elif option == "maxpending":
+            changes["max_pending"] = _positive(controller, controller.argument())
         elif option in OPTIONS:
             changes[option] = _seconds(controller)
         else:
-            raise controller.unknown_option([*OPTIONS, "maxtcpqueries"])
+            raise controller.unknown_option([*OPTIONS, *LIMITS])
     return changes
 
 
@@ -53,6 +58,19 @@ def _seconds(controller: Controller) -> float:
         message = f"timeout {token.text!r} needs to be between 1 second and 24 hours"
         raise controller.error(message, token)
     return seconds
+
+
+def _connections(controller: Controller) -> dict[str, int]:
+    """Return the maximum number of connections, in all and of a client."""
+    numbers = [_positive(controller, token) for token in controller.arguments(1, 2)]
+    return dict(zip(("max_connections", "max_client_connections"), numbers, strict=False))
+
+
+def _positive(controller: Controller, token: Token) -> int:
+    number = controller.integer(token)
+    if number < 1:
+        raise controller.error(f"{number} needs to be a positive integer", token)
+    return number
 
 
 def _queries(controller: Controller) -> int | None:

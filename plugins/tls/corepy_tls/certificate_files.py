@@ -1,4 +1,4 @@
-"""`CertificateFiles`: certificate, key and authorities in files, which are read again on changes."""
+"""`CertificateFiles`: reads certificate, key and authorities from files, again on changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from corepy.plugin import ServerCertificate, StartupError, hookimpl
 from corepy.plugin.filedata import in_thread
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version, read_file
-from corepy_tls.contexts import ClientAuth, Material, create_context, create_private
+from corepy_tls.contexts import (
+    AuthoritiesError,
+    ClientAuth,
+    Material,
+    create_context,
+    create_private,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -144,11 +150,14 @@ class CertificateFiles:
         """
         read = [_read(path) for path in self.settings.paths]
         material = Material(*(content for content, _ in read))
+        settings = self.settings
         try:
-            create_context(material, self.settings.client_auth)
+            create_context(material, settings.client_auth)
+        except AuthoritiesError as error:
+            raise ValueError(f"no usable certificate in {settings.authorities}: {error}") from None
         except ValueError as error:
-            files = " and ".join(str(path) for path in self.settings.paths)
-            raise ValueError(f"cannot use {files}: {error}") from None
+            message = f"cannot use {settings.certificate} with {settings.key}: {error}"
+            raise ValueError(message) from None
         return material, tuple(version for _, version in read)
 
     def _digest(self) -> bytes:

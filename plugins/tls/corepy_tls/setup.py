@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.plugin import TLSSetting
+from corepy_tls.acme_parse import parse_acme
+from corepy_tls.acme_source import AcmeSource
 from corepy_tls.certificate_files import CertificateFiles, Settings
 from corepy_tls.contexts import ClientAuth
 
@@ -20,7 +21,7 @@ _UNVERIFIED: Final = ("request", "require")
 
 def setup(controller: Controller) -> None:
     """Set the certificate of the block; if it is given twice, the last one applies."""
-    source: CertificateFiles | None = None
+    source: CertificateFiles | AcmeSource | None = None
     for _ in controller.occurrences():
         directive = controller.token
         assert directive is not None
@@ -28,23 +29,15 @@ def setup(controller: Controller) -> None:
             controller.warn("this certificate replaces an earlier one of the block", directive)
         arguments = controller.arguments()
         if not arguments:
-            raise _without_files(controller, directive)
-        source = _parse(controller, directive, arguments)
+            source = AcmeSource(parse_acme(controller, directive))
+        else:
+            source = _parse(controller, directive, arguments)
     assert source is not None
-    if all(key.transport == DEFAULT_SCHEME for key in controller.config.keys):
+    if all(key.transport == "dns" for key in controller.config.keys):
         message = "tls has no effect: plain DNS is not encrypted"
         controller.warn(message, None, "serve an encrypted transport, such as tls://.")
     controller.register(source)
     controller.configure(TLSSetting(source))
-
-
-def _without_files(controller: Controller, directive: Token) -> Exception:
-    """Return the error for a line without arguments, which begins the ACME form."""
-    while controller.next_block():
-        if controller.val == "acme":
-            message = "corepy cannot obtain certificates with ACME"
-            return controller.error(message, None, "give a certificate and a key: tls CERT KEY")
-    return controller.arg_error(directive, "give a certificate and a key: tls CERT KEY [CA]")
 
 
 def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> CertificateFiles:
@@ -52,7 +45,8 @@ def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> 
     if not 2 <= len(arguments) <= 3:
         token = arguments[3] if len(arguments) > 3 else arguments[0]
         raise controller.arg_error(token, "such as: tls cert.pem key.pem [ca.pem]")
-    parsed = Settings(*(controller.path(token).absolute() for token in arguments))
+    certificate, key, *authorities = [controller.path(token).absolute() for token in arguments]
+    parsed = Settings(certificate, key, authorities[0] if authorities else None)
 
     def client_auth() -> None:
         nonlocal parsed

@@ -1,0 +1,226 @@
+"""`ServerConnection`: a connection of aioquic whose memory is bounded, whatever the client sends.
+
+aioquic's receive windows double whenever half of one is used, counted by the highest offset seen. A
+client that sends single bytes at ever higher offsets would make it reserve any amount of memory.
+Here a stream's window never grows, and the connection's window follows the data delivered.
+
+The overridden methods are private, so the version of aioquic is bounded in plugin.toml, and tests
+check each of these limits.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
+    QuicConnection,
+    QuicConnectionError,
+    QuicConnectionId,
+)
+from aioquic.quic.packet import QuicErrorCode
+
+if TYPE_CHECKING:
+    from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
+    from aioquic.quic.configuration import QuicConfiguration
+    from aioquic.quic.connection import Limit, QuicReceiveContext
+    from aioquic.quic.packet_builder import QuicPacketBuilder
+    from aioquic.quic.recovery import QuicPacketSpace
+    from aioquic.quic.stream import QuicStream
+
+    from corepy.net.quic.identifiers import Identifiers
+    from corepy.net.quic.tickets import Tickets
+
+ACTIVE_IDS: Final = 4
+"""Connection IDs that a client has at a time: it needs a new one when its address changes."""
+
+MAX_HELLO: Final = 16 * 1024
+"""Bytes of a client's handshake; one with post-quantum keys has about two thousand."""
+
+# The library logs each fault of a client, at a level that Python prints by default.
+for _name in ("quic", "http3"):
+    logging.getLogger(_name).disabled = True
+
+
+class Windows(NamedTuple):
+    """The limits that a client is told."""
+
+    streams: int
+    """Bidirectional streams that are open at a time."""
+
+    unidirectional: int
+    """Unidirectional streams that are open at a time."""
+
+    stream: int
+    """Bytes that a stream may carry altogether."""
+
+    data: int
+    """Bytes that were received and not delivered yet, because something before them is missing."""
+
+
+class Origin(NamedTuple):
+    """The connection IDs of a client's first packets."""
+
+    original: bytes
+    """The destination that the client chose itself."""
+
+    retried: bytes | None = None
+    """The source of the Retry packet with which the client's address was validated, if any."""
+
+
+class ServerConnection(QuicConnection):
+    """The server's side of one connection."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        identifiers: Identifiers,
+        windows: Windows,
+        origin: Origin,
+        tickets: Tickets,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=origin.original,
+            retry_source_connection_id=origin.retried,
+            session_ticket_fetcher=tickets.take,
+            session_ticket_handler=tickets.keep,
+        )
+        self._identifiers = identifiers
+        first = self._host_cids[0]
+        first.cid = identifiers.new()
+        first.stateless_reset_token = identifiers.reset_token(first.cid)
+        self.host_cid = self._local_initial_source_connection_id = first.cid
+        _set(self._local_max_streams_bidi, windows.streams)
+        _set(self._local_max_streams_uni, windows.unidirectional)
+        _set(self._local_max_data, windows.data)
+        self._local_max_stream_data_bidi_remote = windows.stream
+        self._local_max_stream_data_uni = windows.stream
+        self._window = windows.data
+
+    @property
+    def is_over(self) -> bool:
+        """Whether one side has closed the connection, or will with the next packet."""
+        return self._close_event is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is sent or received."""
+        return self._state in END_STATES
+
+    @property
+    def is_established(self) -> bool:
+        """Whether the handshake is complete, so that nothing received now can be a replay."""
+        return self._handshake_complete
+
+    @property
+    def client_address(self) -> Any:
+        """The address of the client that was validated last, else the one it sends from."""
+        for path in self._network_paths:
+            if path.is_validated:
+                return path.addr
+        return self._network_paths[0].addr
+
+    @property
+    def cipher(self) -> str:
+        """The name of the cipher suite."""
+        schedule = self.tls.key_schedule
+        return "" if schedule is None else f"TLS_{schedule.cipher_suite.name}"
+
+    def take(self, data: bytes, path: Any, now: float) -> bool:
+        """Process a datagram; return whether it contained a packet of this client."""
+        before = self._close_at
+        self.receive_datagram(data, path, now)
+        return self._close_at is not before
+
+    def unacknowledged(self, stream_id: int | None = None) -> int:
+        """Return the bytes that the client has not acknowledged, of one stream or of all."""
+        if stream_id is None:
+            return sum(len(stream.sender._buffer) for stream in self._streams.values())
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else len(stream.sender._buffer)
+
+    def accepts(self, stream_id: int) -> bool:
+        """Return whether the client still wants to receive something over a stream."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.sender._reset_error_code is None
+
+    def end_stream(self, stream_id: int, data: bytes) -> None:
+        """Send the last `data` of a stream, unless the client has cancelled it."""
+        if self.accepts(stream_id):
+            self.send_stream_data(stream_id, data, end_stream=True)
+
+    def stop_reading(self, stream_id: int, error_code: int) -> None:
+        """Ask the client not to send the rest of a stream."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            stream.receiver.stop(error_code)
+
+    def abandon(self, stream_id: int, error_code: int) -> None:
+        """End both directions of a stream with an error."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        stream.sender.reset(error_code)
+        self.stop_reading(stream_id, error_code)
+
+    def _replenish_connection_ids(self) -> None:
+        """Make IDs of our own form."""
+        while len(self._host_cids) < min(ACTIVE_IDS, self._remote_active_connection_id_limit):
+            made = self._identifiers.new()
+            token = self._identifiers.reset_token(made)
+            self._host_cids.append(QuicConnectionId(made, self._host_cid_seq, token))
+            self._host_cid_seq += 1
+
+    def _confirm_handshake(self) -> None:
+        """Release the buffers of the handshake, 48 KiB."""
+        super()._confirm_handshake()
+        self._crypto_buffers = {}
+
+    def _handle_crypto_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        """Refuse a handshake that is too long, and one after the handshake."""
+        start = buf.tell()
+        end = buf.pull_uint_var() + buf.pull_uint_var()
+        if end > MAX_HELLO or self._handshake_confirmed:
+            code = QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+            raise QuicConnectionError(code, frame_type, "unexpected handshake data")
+        buf.seek(start)
+        super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        """Leave the windows of streams as they are: each is large enough for a whole request."""
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        """Announce that the client may send more, or open more streams, if it needs to know."""
+        data = self._local_max_data
+        if data.value - data.used < self._window // 2:
+            data.value = data.used - self._undelivered() + self._window
+        for limit in (data, self._local_max_streams_bidi, self._local_max_streams_uni):
+            if limit.value > limit.sent and (
+                limit is data or limit.sent - limit.used < limit.value - limit.sent
+            ):
+                buffer = builder.start_frame(
+                    limit.frame_type,
+                    capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                    handler=self._on_connection_limit_delivery,
+                    handler_args=(limit,),
+                )
+                buffer.push_uint_var(limit.value)
+                limit.sent = limit.value
+
+    def _undelivered(self) -> int:
+        """Return the bytes up to the highest offset of each stream that were not delivered yet."""
+        receivers = [stream.receiver for stream in self._streams.values()]
+        return sum(
+            it.highest_offset - it.starting_offset() for it in receivers if not it.is_finished
+        )
+
+
+def _set(limit: Limit, value: int) -> None:
+    limit.value = limit.sent = value

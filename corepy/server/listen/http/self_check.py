@@ -1,0 +1,29 @@
+"""The client side of the self-check of HTTP listeners, with and without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from corepy.net.own_connections import connected
+
+_MOST = 4096
+
+
+async def answers(
+    address: tuple[str | int, ...], protocol: str | None, request: bytes, start: bytes
+) -> bool:
+    """Send `request` to `address`; return whether `start` is in the first bytes received.
+
+    `protocol` is negotiated over TLS; None for a listener without TLS. May raise OSError.
+    """
+    if protocol is not None:
+        from corepy.server.listen import tls_check
+
+        return await tls_check.answers(address, (protocol,), request, start)
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    with socket.socket(family, kind) as sock, connected(sock, address):
+        await loop.sock_sendall(sock, request)
+        return start in await loop.sock_recv(sock, _MOST)

@@ -1,0 +1,337 @@
+"""`QUICListener`: a UDP socket with QUIC connections, for the protocols above QUIC."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from corepy.net.connection_limit import ConnectionLimit
+from corepy.net.quic.demultiplexer import Demultiplexer
+from corepy.net.quic.relay import Datagram, Relay
+from corepy.net.turns import Turns
+from corepy.plugin import Timeouts, TLSSetting
+from corepy.server.contain.failure_report import report_background
+from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
+from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
+from corepy.server.listen.query_listener import Listener
+from corepy.server.listen.quic_configuration import Configurations
+from corepy.server.listen.quic_probe import is_answered
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+
+    from aioquic.quic.configuration import QuicConfiguration
+
+    from corepy.net.quic.connection import ServerConnection, Windows
+    from corepy.plugin import ListenerConfig
+    from corepy.server.listen.chain_runner import ChainRunner
+    from corepy.server.listen.query_listener import ListenerContext
+    from corepy.server.listen.quic_client import QUICClient
+    from corepy.server.listen.router import Router
+    from corepy.server.listen.waiting_query import WaitingQuery
+
+PER_TURN: Final = 16
+"""Datagrams that are processed in one turn of the event loop: each takes up to a millisecond."""
+
+CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks of the time limits of connections."""
+
+DRAIN_INTERVAL: Final = 0.05
+"""The same while the listener is draining."""
+
+UNLIMITED: Final = 1 << 20
+"""Connections without a limit; each takes tens of kilobytes."""
+
+SHARE_OF_ONE: Final = 2
+"""One client may have 1/SHARE_OF_ONE of the connections."""
+
+
+class QUICListener(Listener):
+    """One UDP socket, and the connections at it."""
+
+    network: ClassVar[str] = "udp"
+    is_checkable: ClassVar[bool] = True
+    pads_replies: ClassVar[bool] = True
+
+    application_protocol: ClassVar[str]
+    """What is negotiated with ALPN."""
+
+    windows: Windows
+    """The limits of new connections."""
+
+    def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
+        """Answer at `sock`."""
+        super().__init__(sock, context)
+        self.timeouts: Timeouts
+        self.connections: dict[QUICClient, None] = {}
+        self.draining = False
+        self.turns = Turns()
+        self._loop = asyncio.get_running_loop()
+        self._batch = context.batch
+        self._wildcard = context.wildcard
+        self.local = sock.getsockname()
+        """The address of the socket."""
+        self._port = self.local[1].to_bytes(2, "big")
+        self._received: list[Datagram] = []
+        self._is_processing = self._is_flushing = False
+        self._limit: ConnectionLimit[QUICClient] = ConnectionLimit(1, 1)
+        self.pending_limit = PendingLimit()
+        """The queries in flight of each client."""
+        self.pending = 0
+        """Queries in flight."""
+        self.most_pending = UNLIMITED
+        self.starving: dict[QUICClient, None] = {}
+        """The connections with queries that wait for the end of another one's."""
+        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
+        self._check: asyncio.TimerHandle | None = None
+        self._configurations = Configurations(self.application_protocol)
+        self._proxied: ProxiedDatagrams | None = None
+        self._relay = Relay()
+        clock = self._loop.time
+        self.demultiplexer = Demultiplexer(self, self._relay, os.urandom(32), clock)
+
+    @abc.abstractmethod
+    def new_connection(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
+        """Return the application for a new connection."""
+
+    @abc.abstractmethod
+    def limits(self, config: ListenerConfig) -> tuple[Windows, int]:
+        """Return the limits of a connection, and the number of connections, 0 for no limit."""
+
+    def swap(self, router: Router, config: ListenerConfig) -> None:
+        """Use `router` and `config` from the next query on, in open connections, too."""
+        super().swap(router, config)
+        self.timeouts = config.get(Timeouts)
+        source = config.get(TLSSetting).source
+        if source is None:
+            raise ValueError(f"{self.label} has no certificate")
+        self._proxied = ProxiedDatagrams.of(config, self._proxied, self.label)
+        self._configurations.use(source, self.timeouts.idle)
+        self._use_secret()
+        self.pending_limit.most = self.timeouts.max_pending or MAX_PENDING
+        self.windows, most = self.limits(config)
+        most = self.timeouts.max_connections or most or UNLIMITED
+        of_one = self.timeouts.max_client_connections or max(most // SHARE_OF_ONE, 1)
+        self._limit.resize(most, of_one)
+
+    def _use_secret(self) -> None:
+        secret = self._configurations.secret()
+        if secret:
+            self.demultiplexer.use_secret(secret)
+
+    # Called by the demultiplexer
+
+    def configuration(self) -> QuicConfiguration | None:
+        """Return the configuration for a new connection; None if there is no certificate."""
+        return self._configurations.current()
+
+    def begin(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
+        """Return the application of a new connection."""
+        connection = self.new_connection(quic, peer, client)
+        self.connections[connection] = None
+        self._schedule_check()
+        if self.draining:
+            connection.drain()
+        return connection
+
+    def send(self, data: bytes, peer: Any, local: Any) -> None:
+        """Queue a datagram."""
+        self._batch.queue(data, peer, local, self.sock)
+
+    def sent(self) -> None:
+        """Send the queued datagrams; QUIC repeats those that are lost."""
+        if self.sock.fileno() >= 0:
+            self._batch.flush(self.sock)
+
+    def failed(self, error: BaseException) -> None:
+        """Report an exception that ended a connection."""
+        report_background(error, f"{self.label}: a QUIC connection has failed")
+
+    # Called by connections
+
+    def admit(self, added: QUICClient) -> None:
+        """Register a connection after its handshake; close another one if there are too many."""
+        evicted = self._limit.take(added.place, added)
+        if evicted is not None:
+            evicted.make_room()
+            self.touch(evicted)
+
+    def forget_connection(self, connection: QUICClient) -> None:
+        """Unregister a connection that has ended; its pending queries keep their time limit."""
+        self.connections.pop(connection, None)
+        self.turns.forget(connection)
+        self._limit.remove(connection)
+        self.starving.pop(connection, None)
+
+    def outlive(self, runner: ChainRunner) -> None:
+        """Keep the time limit of a query whose client is gone."""
+        if runner.waiting:
+            self._lost.add(runner)
+
+    def may_begin(self) -> bool:
+        """Return whether another query may be in flight."""
+        return self.pending < self.most_pending
+
+    def end_pending(self) -> None:
+        """Count the end of a query in flight, and let a connection that waits for it proceed."""
+        self.pending -= 1
+        if self.starving:
+            connection = next(iter(self.starving))
+            del self.starving[connection]
+            self.touch(connection)
+
+    def touch(self, connection: QUICClient) -> None:
+        """Let a connection proceed and send in the next turn of the event loop."""
+        self.demultiplexer.touch(connection)
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        self.demultiplexer.flush()
+
+    # Receiving
+
+    def start(self) -> None:
+        """Start answering."""
+        self._loop.add_reader(self.sock, self._on_readable)
+        self._loop.add_reader(self._relay.sock, self._on_relayed)
+
+    def pause(self) -> None:
+        """Receive nothing from the socket; other processes pass on what belongs to connections."""
+        self._loop.remove_reader(self.sock)
+
+    def _on_readable(self) -> None:
+        if self._received:
+            return  # the queue in the kernel is longer, and drops the newest
+        batch, local = self._batch, None
+        count = batch.receive(self.sock)
+        if not count:
+            return
+        datagrams, peers = batch.payloads(count), batch.addresses(count)
+        for slot in range(count):
+            if self._wildcard:
+                local = batch.local(slot, self._port)
+            self._received.append(Datagram(datagrams[slot], peers[slot], local))
+        batch.release(count)
+        if self._proxied is not None:
+            self._received = self._without_headers(self._proxied, self._received)
+        if self._received and not self._is_processing:
+            self._process()
+
+    @staticmethod
+    def _without_headers(
+        proxied: ProxiedDatagrams, datagrams: Iterable[Datagram]
+    ) -> list[Datagram]:
+        """Return the datagrams without their PROXY headers, and with the clients in these."""
+        found, now = [], monotonic()
+        for datagram in datagrams:
+            stripped = proxied.strip(datagram.data, datagram.peer, now)
+            if stripped is not None:
+                data, client = stripped
+                found.append(datagram._replace(data=data, client=client))
+        return found
+
+    def _process(self) -> None:
+        """Process some of the received datagrams, and the others in later turns of the loop."""
+        now, self._received = self._received[:PER_TURN], self._received[PER_TURN:]
+        self._is_processing = bool(self._received)
+        if self._is_processing:
+            self._loop.call_soon(self._process)
+        self.demultiplexer.receive(now)
+
+    def _on_relayed(self) -> None:
+        self.demultiplexer.receive(self._relay.receive(), is_relayed=True)
+
+    # Time limits
+
+    def _schedule_check(self) -> None:
+        if self._check is None:
+            interval = DRAIN_INTERVAL if self.draining else CHECK_INTERVAL
+            self._check = self._loop.call_later(interval, self._check_limits)
+
+    def _check_limits(self) -> None:
+        self._check = None
+        self.demultiplexer.expire()
+        now = monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
+            self.demultiplexer.touch(connection)
+        self.demultiplexer.flush()
+        if self.draining:
+            self._forget_closed()
+        if self.connections:
+            self._schedule_check()
+
+    def _forget_closed(self) -> None:
+        """Forget the closed connections; the kernel has their last packets."""
+        for connection in list(self.connections):
+            if connection.quic.has_ended:
+                self.demultiplexer.forget(connection)
+
+    # Queries and the end
+
+    def waiting(self) -> set[WaitingQuery]:
+        """Return the queries that have no answer yet."""
+        self._lost = {runner for runner in self._lost if runner.waiting}
+        runners = self._lost.union(*(connection.runners() for connection in self.connections))
+        return {query for runner in runners for query in runner.waiting}
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the listener for an operator."""
+        established = sum(it.quic.is_established for it in self.connections)
+        return {**super().status(), "connections": established}
+
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Close idle connections, and the others when they have their replies.
+
+        With `leave_queue` another process reads the socket, and passes on what belongs to them.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        if leave_queue:
+            self._loop.remove_reader(self.sock)
+        for connection in list(self.connections):
+            connection.drain()
+            self.touch(connection)
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        if self.connections:
+            self._schedule_check()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no connection is open."""
+        return not self._received and not self.connections
+
+    def close(self) -> None:
+        """Send the replies that are ready, close all connections, and close the sockets."""
+        self.stop()
+        self.forget()
+        self._flush_all()
+        for connection in list(self.connections):
+            connection.finish()
+        self._flush_all()
+        self.demultiplexer.close()
+        if self._check is not None:
+            self._check.cancel()
+        for sock in (self.sock, self._relay.sock):
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
+                sock.close()
+
+    def _flush_all(self) -> None:
+        for connection in list(self.connections):
+            self.demultiplexer.touch(connection)
+        self.demultiplexer.flush()
+
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Ask for the versions of QUIC at `address`; return whether there is an answer."""
+        return await is_answered(address)

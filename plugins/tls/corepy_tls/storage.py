@@ -1,0 +1,65 @@
+"""Files of the ACME form: small JSON objects, which only their owner can read.
+
+They are replaced at once, so that no process sees half of one, and certificate and key, which are
+in one file, always fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.plugin.reading import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+LARGEST: Final = 1 << 20
+"""Bytes of a file."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file; {} if it is missing or unusable."""
+    try:
+        content, _ = read_file(path, LARGEST)
+        found = json.loads(content)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file, and create its folder; raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")  # under the lock, so there is one at a time
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()  # of a process that was killed; it may have another mode
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def locked(storage: Path) -> Iterator[bool]:
+    """Lock a storage folder for this process; yield whether no other one has the lock.
+
+    The kernel ends the lock with the process. Raises OSError.
+    """
+    storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+"""Servers with https:// and grpc://: certificates, reloads, drains, upgrades, and the self-check."""
+
+import asyncio
+import signal
+
+import dnslib
+import pytest
+
+from corepy.corefile import CorefileError, parse
+from corepy.server.build.builder import build
+from corepy.server.listen import transports
+from corepy.server.selfcheck import unanswered
+from corepy.testing import Upstream, free_port, helper_module, http_get, query, run_command, serve
+from corepy.testing.certificates import Authority
+from corepy.testing.command import wait_until
+from corepy.testing.listening import children
+
+h2 = helper_module(__file__, "http2_client")
+PATHS = {"https": "/dns-query", "grpc": "/coredns.dns.DnsService/Query"}
+PLUGINS = {"https": "https", "grpc": "grpc_server"}
+GOODBYE = 2**31 - 1
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """A line with *tls*, and the context of a client."""
+    authority = Authority()
+    files = authority.issue(tmp_path_factory.mktemp("tls"), "dns.example", "127.0.0.1")
+    return f"tls {files.certificate} {files.key}", authority.client_context("h2")
+
+
+def block(scheme, port, *lines, number=1):
+    record = f'template IN A {{\nanswer "{{{{ .Name }}}} 60 IN A 192.0.2.{number}"\n}}'
+    body = "\n".join(["bind 127.0.0.1", *lines, "cache", record])
+    return f"{scheme}://.:{port} {{\n{body}\n}}\n"
+
+
+def plain(scheme):
+    return f"{PLUGINS[scheme]} {{\nplaintext\n}}"
+
+
+def ask(client, scheme, name="www.example.org."):
+    """Return the address in the reply to a query."""
+    frames, stream = request(client, scheme, name)
+    client.send(frames)
+    return address(client, scheme, stream)
+
+
+def request(client, scheme, name="www.example.org."):
+    message = query(name, id=0)
+    if scheme == "https":
+        return client.request(message)
+    packet = b"\x0a" + bytes((len(message),)) + message
+    fields = client.head(**{":path": PATHS[scheme], "content-type": "application/grpc"})
+    return client.request(b"\0" + len(packet).to_bytes(4, "big") + packet, fields)
+
+
+def address(client, scheme, stream):
+    status, fields, content = client.response(stream)
+    assert status == 200, fields
+    if scheme == "grpc":
+        assert fields["grpc-status"] == "0"
+        content = content[7:] if content[6] < 128 else content[8:]
+    return str(dnslib.DNSRecord.parse(content).rr[0].rdata)
+
+
+def mistakes(text):
+    with pytest.raises(CorefileError) as caught:
+        build(parse(text, schemes=transports.KNOWN))
+    return [str(mistake.message) for mistake in caught.value.diagnostics]
+
+
+@pytest.mark.parametrize("scheme", PATHS)
+def test_a_block_without_certificate_is_refused(scheme):
+    (message,) = mistakes(block(scheme, 1))
+    assert "it has no certificate (add to the server block: tls CERT KEY" in message
+    assert f"{PLUGINS[scheme]} {{ plaintext }}" in message
+
+
+@pytest.mark.parametrize("scheme", PATHS)
+def test_plain_text_and_a_certificate_exclude_each_other(scheme, tls):
+    (message,) = mistakes(block(scheme, 1, tls[0], plain(scheme)))
+    assert "has a certificate, but" in message
+
+
+@pytest.mark.parametrize("scheme", PATHS)
+def test_a_connection_continues_over_a_reload(scheme, tls):
+    port = free_port()
+    with (
+        serve(block(scheme, port, tls[0])) as server,
+        h2.connected(server.address, tls[1]) as client,
+    ):
+        for _ in range(3):
+            assert ask(client, scheme) == "192.0.2.1"
+        server.reload(block(scheme, port, tls[0], number=2))
+        for _ in range(3):
+            assert ask(client, scheme) == "192.0.2.2"
+
+
+@pytest.mark.parametrize("scheme", PATHS)
+def test_a_drained_connection_answers_what_was_asked(scheme):
+    """Also a query that the client sends before it can know of the drain."""
+    with Upstream(lambda request, reply: None) as upstream:
+        forward = f"forward busy.example 127.0.0.1:{upstream.address[1]}"
+        text = block(scheme, free_port(), plain(scheme), forward)
+        with serve(text) as server, h2.connected(server.address, settings={}) as client:
+            assert ask(client, scheme) == "192.0.2.1"
+            server.server.endpoints[next(iter(server.server.endpoints))].listeners[0]
+            server.call(lambda: next(iter(server.server.endpoints.values())).stop())
+            frames, stream = request(client, scheme, "late.example.org.")
+            goodbye = client.until(h2.GOAWAY)
+            assert int.from_bytes(goodbye[:4], "big") == GOODBYE
+            client.send(frames)
+            assert address(client, scheme, stream) == "192.0.2.1"
+            last = client.until(h2.GOAWAY)
+            assert int.from_bytes(last[:4], "big") == stream
+            assert client.error() == h2.NO_ERROR
+
+
+def test_an_upgrade_loses_no_query(tls):
+    port = free_port()
+    with run_command(block("https", port, tls[0]), "-supervise") as command:
+        command.wait_for(" serves")
+        wait_until(lambda: len(children(command.process.pid)) == 1)
+        before = children(command.process.pid)[0]
+        with h2.connected(("127.0.0.1", port), tls[1]) as old:
+            assert ask(old, "https") == "192.0.2.1"
+            command.send_signal(signal.SIGHUP)
+            command.wait_for(f"stopping {before}")
+            with h2.connected(("127.0.0.1", port), tls[1]) as new:
+                assert ask(new, "https") == "192.0.2.1"
+            assert old.error() == h2.NO_ERROR
+        wait_until(lambda: before not in children(command.process.pid))
+
+
+def test_processes_share_the_address_and_the_metrics(tls):
+    port, metrics = free_port(), free_port()
+    lines = [tls[0], "multisocket 2", f"prometheus 127.0.0.1:{metrics}"]
+    with run_command(block("https", port, *lines)) as command:
+        wait_until(lambda: len(children(command.process.pid)) == 1)
+        assert f"https://.:{port} on 127.0.0.1" in command.output
+        for _ in range(8):
+            with h2.connected(("127.0.0.1", port), tls[1]) as client:
+                assert ask(client, "https") == "192.0.2.1"
+        name = "coredns_dns_https_responses_total"
+        line = f'{name}{{server="https://127.0.0.1:{port}",status="200"}} 8'
+        wait_until(lambda: line in http_get(metrics, "/metrics").text)
+        page = http_get(metrics, "/metrics").text
+        assert f'server="https://127.0.0.1:{port}"' in page
+        assert 'proto="tcp"' in page
+
+
+@pytest.mark.parametrize("scheme", PATHS)
+@pytest.mark.parametrize("encrypted", [True, False], ids=["tls", "plain"])
+def test_the_self_check_asks_it(scheme, encrypted, tls):
+    line = tls[0] if encrypted else plain(scheme)
+    with serve(block(scheme, free_port(), line)) as server:
+        endpoints = list(server.server.endpoints.values())
+        silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 20.0), server._loop)
+        assert silent.result(30) == []
+        server.call(lambda: endpoints[0].pause())
+        silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 0.2), server._loop)
+        assert silent.result(30) == [f"{scheme} {endpoints[0].label}"]
+
+
+def test_the_limits_are_those_of_the_plugins(tls):
+    text = block("https", free_port(), plain("https").replace("plaintext", "plaintext\nmax_connections 2"))
+    with serve(text) as server:
+        (endpoint,) = server.server.endpoints.values()
+        clients = [h2.Client(server.address, settings={}) for _ in range(4)]
+        for client in clients:
+            try:
+                client.until(h2.SETTINGS)
+            except h2.Closed:
+                pass
+        wait_until(lambda: server.call(lambda: len(endpoint.listeners[0].connections)) <= 2)
+        for client in clients:
+            client.close()
