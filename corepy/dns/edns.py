@@ -235,19 +235,6 @@ def forwarded_options(options: bytes) -> bytes:
     return b"".join(kept)
 
 
-def is_uniform(options: bytes) -> bool:
-    """Return whether many queries have the same `options`, and a reply depends on no other value.
-
-    That is padding with zeros (RFC 7830) and an empty edns-tcp-keepalive (RFC 7828). Raise
-    FormError.
-    """
-    return all(
-        (code == OPTION_PADDING and not data.strip(b"\0"))
-        or (code == OPTION_TCP_KEEPALIVE and not data)
-        for code, data in parse_options(options)
-    )
-
-
 def end_to_end(options: bytes, asked: bytes) -> bytes:
     """Return the options of a reply for a client whose query had the options `asked`.
 
@@ -263,6 +250,19 @@ def end_to_end(options: bytes, asked: bytes) -> bytes:
     except FormError:
         return b""
     return b"".join(kept)
+
+
+def is_uniform(options: bytes) -> bool:
+    """Return whether many queries have the same `options`, and a reply depends on no other value.
+
+    That is padding with zeros (RFC 7830) and an empty edns-tcp-keepalive (RFC 7828). Raise
+    FormError.
+    """
+    return all(
+        (code == OPTION_PADDING and not data.strip(b"\0"))
+        or (code == OPTION_TCP_KEEPALIVE and not data)
+        for code, data in parse_options(options)
+    )
 
 
 def without_option(options: bytes, code: int) -> bytes:

@@ -260,7 +260,37 @@ def _value(name: str, key: int, text: bytes) -> bytes:
     return form.read(text)
 
 
-def _write_params(wire: bytes, at: int) -> tuple[str, int]:
+def params_of(wire: bytes, at: int) -> dict[int, bytes]:
+    """Return the values of the parameters from an offset on, by key.
+
+    Raise FormError if they are malformed, or if no client can use them.
+    """
+    values = _split(wire, at)
+    for key, value in values.items():
+        form = _VALUES.get(key)
+        if form is not None:
+            form.write(value)  # raises FormError
+    flaw = _flaw(values)
+    if flaw is not None:
+        raise FormError(f"SVCB {flaw}")
+    return values
+
+
+def protocols_of(value: bytes) -> list[bytes]:
+    """Return the protocols in a value of `alpn`; raise FormError."""
+    protocols, at = list[bytes](), 0
+    while at < len(value):
+        protocol, at = cut_counted(value, at)
+        protocols.append(protocol)
+    return protocols
+
+
+def keys_of(value: bytes) -> list[int]:
+    """Return the keys in a value of `mandatory`; raise FormError."""
+    return list(_keys_of(value))
+
+
+def _split(wire: bytes, at: int) -> dict[int, bytes]:
     values: dict[int, bytes] = {}
     before = -1
     while at < len(wire):
@@ -270,11 +300,16 @@ def _write_params(wire: bytes, at: int) -> tuple[str, int]:
             raise FormError("SVCB keys do not ascend")
         values[key], at = cut(wire, at, length)
         before = key
+    return values
+
+
+def _write_params(wire: bytes, at: int) -> tuple[str, int]:
+    values = _split(wire, at)
     texts = [_pair(key, value) for key, value in values.items()]
     flaw = _flaw(values)
     if flaw is not None:
         raise NoTextForm(flaw)
-    return " ".join(texts), at
+    return " ".join(texts), len(wire)
 
 
 def _pair(key: int, value: bytes) -> str:

@@ -28,7 +28,7 @@ class RequestForm:
         settings, target = pool.upstream.settings, pool.upstream.target
         self._with_get = settings.doh_method == "GET"
         self._path = target.path
-        name = settings.tls_servername or target.server_name or target.address
+        name = target.authority or settings.tls_servername or target.server_name or target.address
         self.authority = name if target.port == 443 or ":" in name else f"{name}:{target.port}"
 
     def request(self, body: bytes) -> tuple[list[tuple[str, str]], bytes]:

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, Handler, LifecycleContext
     from corepy.plugin.handler import Answer
+    from corepy_forward.discovery import Discovery
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
+    from corepy_forward.upstream import Upstream
     from corepy_forward.usable import OwnAddress
 
 
@@ -61,6 +63,7 @@ class Forward(FastHandler, ExplainedHandler):
         """
 
         self._watch: Watch | None = None
+        self._discovery: Discovery | None = None
         self._taps: Sequence[MessageTap] = ()
         self.with_metadata = with_metadata
         self._problems: list[str] = []
@@ -71,7 +74,9 @@ class Forward(FastHandler, ExplainedHandler):
         """The upstreams in use: those of a host name or a file may differ although it does not."""
         if self.pool is None:
             return None
-        used = (upstream.target for upstream in self.pool.upstreams)
+        used = [upstream.target for upstream in self.pool.upstreams]
+        if self._discovery is not None:
+            used = list(self._discovery.configured)
         return repr(sorted({(it.transport, it.address, it.server_name) for it in used})).encode()
 
     def begin_dns(self, request: Request) -> Answer:
@@ -105,10 +110,7 @@ class Forward(FastHandler, ExplainedHandler):
         if self.pool is None:
             known = [target.address for target in self.static_targets()]
         else:
-            known = [
-                f"{each.address} (down)" if each.is_down() else each.address
-                for each in self.pool.upstreams
-            ]
+            known = [_shown(upstream) for upstream in self.pool.upstreams]
         return {"upstreams": ", ".join(known) or "none known yet"}
 
     def copy_for_trace(self, below: Handler) -> Self:
@@ -190,8 +192,13 @@ class Forward(FastHandler, ExplainedHandler):
         pool = self.pool
         assert pool is not None
         pool.start_checks()
+        if self.settings.ddr:
+            from corepy_forward.discovery import Discovery
+
+            self._discovery = Discovery(pool)
+            self._discovery.replace([upstream.target for upstream in pool.upstreams])
         if changes(self.settings):
-            self._watch = Watch(self.settings, pool, own, self._problems)
+            self._watch = Watch(self.settings, pool, own, self._problems, self._discovery)
 
     @hookimpl
     def status(self) -> dict[str, Any] | None:
@@ -213,5 +220,15 @@ class Forward(FastHandler, ExplainedHandler):
         """Stop watching and close all sockets."""
         if self._watch is not None:
             self._watch.stop()
+        if self._discovery is not None:
+            self._discovery.stop()
         if self.pool is not None:
             self.pool.close()
+
+
+def _shown(upstream: Upstream) -> str:
+    """Return the address of an upstream, with the protocol unless it is plain DNS."""
+    notes = [] if upstream.context is None else [upstream.stream_proto]
+    if upstream.is_down():
+        notes.append("down")
+    return f"{upstream.address} ({', '.join(notes)})" if notes else upstream.address

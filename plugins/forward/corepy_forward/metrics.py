@@ -63,6 +63,12 @@ UP: Final = metrics.gauge(
     ("to",),
     merge="min",
 )
+DESIGNATED: Final = metrics.gauge(
+    "corepy_forward_designated_upstream",
+    "1 while an upstream is asked over the encrypted protocol that it has designated.",
+    ("to", "protocol"),
+    merge="max",
+)
 _shown: Final = Counter[str]()
 
 

@@ -115,9 +115,16 @@ class Pool:
             self._leaving.remove(gone)
             gone.close()
 
+    def trial(self, target: Target) -> Upstream:
+        """Return an upstream that is not used for clients; the caller closes it."""
+        return self._new(target, lambda: None)
+
+    def _new(self, target: Target, on_change: Callable[[], None]) -> Upstream:
+        context = self.settings.tls_contexts.get(target.context_name)
+        return self.upstream_type(target, self.settings, self.wakeups, on_change, context)
+
     def _open(self, target: Target) -> Upstream:
-        context = self.settings.tls_contexts.get(target.transport)
-        upstream = self.upstream_type(target, self.settings, self.wakeups, self._rate, context)
+        upstream = self._new(target, self._rate)
         check = self._checks[upstream] = HealthProbe(upstream, self._is_all_down)
         upstream.check = check.start
         if self._probing:

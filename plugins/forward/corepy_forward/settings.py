@@ -88,6 +88,9 @@ class Settings:
     doh_method: str = "POST"
     tls: TLSFiles = field(default_factory=TLSFiles)
     tls_servername: str = ""
+    ddr: str = ""
+    """Whether plain upstreams may designate encrypted ones: "", "verified" or "opportunistic"."""
+
     tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
 
@@ -165,6 +168,7 @@ class Options:
             "prefer_udp": lambda: self._flag("prefer_udp"),
             "tls": self._tls,
             "tls_servername": self._tls_servername,
+            "ddr": self._ddr,
             "expire": lambda: self._duration("expire"),
             "max_age": lambda: self._duration("max_age"),
             "max_idle_conns": lambda: self._number("max_idle_conns", _MAX_INT),
@@ -246,6 +250,15 @@ class Options:
             self._settings.tls_servername = server_name(self._argument())
         except ValueError as error:
             raise self._c.error(str(error)) from None
+
+    def _ddr(self) -> None:
+        self._settings.ddr = "verified"
+        if self._c.next_arg():
+            if self._c.val != "opportunistic":
+                raise self._c.error(f"ddr: unknown option {self._c.val}")
+            self._settings.ddr = self._c.val
+            if self._c.next_arg():
+                raise self._c.arg_error()
 
     def _doh_method(self) -> None:
         method = self._argument()

@@ -5,11 +5,10 @@ CoreDNS: plugin/forward/setup.go, plugin/pkg/tls/tls.go. `settings` parses the o
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from corepy.plugin import Mistakes, suggest_file
-from corepy.plugin.tls_client import client_context
+from corepy_forward.contexts import import_client, make_context
 from corepy_forward.handler import Forward
 from corepy_forward.resolve import read_resolv_conf
 from corepy_forward.settings import MAX_TARGETS, Options, Settings
@@ -32,22 +31,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.plugin import Controller, CorefileError, Token
-    from corepy.plugin.tls_client import TLSFiles
-    from corepy_forward.attempt import TLSContext
     from corepy_forward.targets import ToAddress
 
-_OVER_QUIC = ("quic", "https3")
-_NAMED_ONCE = ("tls", *_OVER_QUIC)
+_NAMED_ONCE = ("tls", "quic", "https3")
 """Transports whose upstreams cannot have two server names; CoreDNS ignores one with https."""
 
-_PROTOCOLS = {"tls": "dot", "https": "h2", "quic": "doq", "https3": "h3"}
-"""ALPN protocols (the registration for RFC 7858; RFC 8484 section 5.2, RFC 9250, RFC 9114)."""
-
-_CLIENTS = {"https": "doh", "quic": "quic", "https3": "doh3"}
-"""The modules of transports that need a library, which are imported if one is used."""
-
 _LIBRARIES = {"https": "h2", "quic": "'corepy-dns[forward]'", "https3": "'corepy-dns[forward]'"}
-"""The arguments of `pip install` for these libraries."""
+"""The arguments of `pip install` for transports that need a library."""
 
 
 def setup(controller: Controller) -> None:
@@ -181,8 +171,19 @@ class _Line:
         transports = {target.transport for target in targets}
         transports |= {e.hostname.transport for e in settings.entries if e.hostname}
         secure = sorted(transports - {"dns"})
-        if secure or settings.tls.ca or settings.tls.cert:
+        if settings.ddr:
+            self._check_ddr(tokens[0])
+        if secure or settings.tls.ca or settings.tls.cert or settings.ddr:
             self._make_contexts(secure, tokens[0])
+
+    def _check_ddr(self, token: Token) -> None:
+        """Raise an error for options that exclude each other."""
+        if self._settings.tls_servername:
+            problem = "tls_servername cannot be combined with ddr, which verifies addresses"
+            raise self._c.error(problem, token)
+        if not self._settings.max_fails:
+            problem = "max_fails 0 cannot be combined with ddr, which needs health checks"
+            raise self._c.error(problem, token)
 
     def _make_contexts(self, transports: list[str], token: Token) -> None:
         """Load certificates now, so that an invalid file is an error in the Corefile."""
@@ -199,10 +200,8 @@ class _Line:
 
     def _import_client(self, transport: str, token: Token) -> None:
         """Import the modules for a transport now, not while a client waits."""
-        if transport not in _CLIENTS:
-            return
         try:
-            import_module(f"corepy_forward.{_CLIENTS[transport]}")
+            import_client(transport)
         except ImportError as error:
             hint = f"pip install {_LIBRARIES[transport]}"
             raise self._c.error(f"{transport}:// upstreams: {error}", token, hint) from None
@@ -215,13 +214,3 @@ def _drop_flawed(entry: ToAddress) -> None:
         if problem:
             entry.targets.remove(target)
             entry.problems.append(f"{problem}; this upstream is skipped")
-
-
-def make_context(files: TLSFiles, transport: str) -> TLSContext:
-    """Return how to verify upstreams of a transport; raises OSError or ValueError."""
-    protocol = _PROTOCOLS[transport]
-    if transport in _OVER_QUIC:
-        from corepy_forward.quic_trust import QUICTrust
-
-        return QUICTrust(files, protocol)
-    return client_context(files, [protocol])

@@ -67,6 +67,17 @@ class Target(NamedTuple):
     path: str = "/dns-query"
     """The path of DNS over HTTPS."""
 
+    authority: str = ""
+    """The host of DNS over HTTPS, if it is not the name that is verified."""
+
+    is_verified: bool = True
+    """Whether its certificate is verified."""
+
+    @property
+    def context_name(self) -> str:
+        """The key of its TLS context in the settings."""
+        return self.transport if self.is_verified else f"unverified {self.transport}"
+
     @property
     def address(self) -> str:
         """The text for logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53".
@@ -297,8 +308,8 @@ def _hostname(host: str, zone: str, port: str | None, transport: str) -> Hostnam
 
 
 def without_repeats(targets: Iterable[Target]) -> list[Target]:
-    """Return `targets` without repeated addresses and ports (resolve.go)."""
-    first: dict[str, Target] = {}
+    """Return `targets` without repeated addresses and ports of a transport (resolve.go)."""
+    first: dict[tuple[str, str], Target] = {}
     for target in targets:
-        first.setdefault(target.address, target)
+        first.setdefault((target.transport, target.address), target)
     return list(first.values())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.plugin import BlockConfig, Controller, Token
+    from corepy_forward.discovery import Discovery
     from corepy_forward.pool import Pool
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target, ToAddress
@@ -222,15 +223,18 @@ class Watch:
         pool: Pool,
         listening: Sequence[OwnAddress],
         known: Iterable[str],
+        discovery: Discovery | None = None,
     ) -> None:
         """Start the checks.
 
         `listening` are the block's own addresses, which are never used as upstreams; `known` are
-        the problems that were logged already.
+        the problems that were logged already. `discovery` replaces upstreams by those that they
+        designate.
         """
         self._settings = settings
         self._pool = pool
         self._listening = listening
+        self._discovery = discovery
         self._problems = set(known)
         self._faults: dict[Path, str] = {}
         self._look_up: asyncio.Task[None] | None = None
@@ -267,10 +271,17 @@ class Watch:
         choice = choose(self._settings.entries, self._listening)
         log_problems(choice.problems, self._problems)
         self._problems = set(choice.problems)
-        pool = self._pool
-        if choice.targets != [upstream.target for upstream in pool.upstreams]:
-            pool.retarget(choice.targets)
+        if choice.targets != self._configured():
+            if self._discovery is None:
+                self._pool.retarget(choice.targets)
+            else:
+                self._discovery.replace(choice.targets)
             log.info("upstreams are now %s", " ".join(t.address for t in choice.targets))
+
+    def _configured(self) -> list[Target]:
+        if self._discovery is not None:
+            return list(self._discovery.configured)
+        return [upstream.target for upstream in self._pool.upstreams]
 
     def _begin_look_up(self) -> None:
         """Start a task that looks up the host names that are not resolved yet."""

@@ -1,6 +1,7 @@
 """Connections to one upstream without a network: what is received is put into their buffer."""
 
 import asyncio
+import ssl
 from types import SimpleNamespace
 
 import pytest
@@ -245,7 +246,7 @@ def test_a_connection_that_is_being_made_is_not_idle(on_bench):
 )
 def test_how_a_connection_is_made(on_bench, options, server_name, transport, name):
     """The kernel chooses the port of the source address."""
-    context = object()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     async def test(bench):
         made = []
@@ -260,11 +261,12 @@ def test_how_a_connection_is_made(on_bench, options, server_name, transport, nam
         await upstream.streams._connect(stream)
         source = options.get("source_address")
         arguments = {
-            "ssl": context if name else None,
+            "ssl": upstream.streams.sessions if name else None,
             "server_hostname": name,
             "local_addr": (source, 0) if source else None,
         }
         assert made == [(stream, "192.0.2.1", 53, arguments)]
+        assert (arguments["ssl"] is None) == (name is None)
         assert upstream.streams._problem == "connect: connection refused"
         upstream.close()
 

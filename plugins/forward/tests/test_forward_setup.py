@@ -130,7 +130,7 @@ def test_targets(text: str, targets: list[tuple[str, str, str]]):
         ("forward .", "wrong argument count"),
         ("forward . {\nforce_tcp\n}", "wrong argument count"),
         ("forward . https://1.1.1.1/", "paths are not allowed in HTTPS upstream addresses"),
-        ("forward . quic://1.1.1.1", "'quic' is not supported as a destination protocol"),
+        ("forward . grpc://1.1.1.1", "'grpc' is not supported as a destination protocol"),
         ("forward . tls://", "invalid address"),
         ("forward . 127.0.0.1:99999", "not a port number"),
         ("forward . /no/such/file", "no such file"),
