@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy_kubernetes.names import APEX, OwnZones, external_key_of, key_of
+from corepy_kubernetes.names import OwnZones, external_key_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -92,14 +92,10 @@ class Answered:
         self._questions[key].append(question)
 
     def changed(self, key: bytes) -> None:
-        """Drop the answers for a key, and those of a zone's own name, which has the serial."""
-        known = self._questions
-        if not known and not self._is_full:
-            return
-        for it in (key, APEX):
-            questions = known.pop(it, None)
-            if questions is not None:
-                self._drop(it, questions)
+        """Drop the answers for a key, and those of aliases that lead to it."""
+        questions = self._questions.pop(key, None)
+        if questions is not None:
+            self._drop(key, questions)
         for alias in self._aliases.pop(key, ()):
             self.changed(alias)
         if self._is_full:

@@ -18,6 +18,7 @@ from corepy.plugin import (
 from corepy_kubernetes.aliases import completed
 from corepy_kubernetes.lookup import Alias, Denial, Finder
 from corepy_kubernetes.names import (
+    APEX,
     DNS,
     NAME_SERVER,
     SVC,
@@ -121,9 +122,14 @@ class ClusterHandler(FastHandler, ExplainedHandler):
     def _apex(self, request: Request, zone: OwnZone) -> Answer:
         if request.qtype in (c.TYPE_SOA, c.TYPE_ANY):
             return self.answers.soa(request, 0, self.serial_of(zone))
-        if request.qtype == c.TYPE_NS and (servers := self.servers.inside()):
+        if request.qtype == c.TYPE_NS and (servers := self._name_servers()):
             return self.answers.name_servers(request, request.question[:-4], servers)
         return self._no_data(request, zone, 0)
+
+    def _name_servers(self) -> list[tuple[bytes, bytes]]:
+        for key in self.servers.sources():
+            self._answered.note_alias(APEX, key)
+        return self.servers.inside()
 
     def _name_server(self, request: Request, zone: OwnZone, end: int) -> Answer:
         labels = request.name_wire[:end]
@@ -133,7 +139,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
             return self._no_name(request, zone, end)
         if request.qtype in (c.TYPE_A, c.TYPE_AAAA):
             prepared = self.answers.of_addresses(
-                request.qtype, (address for _, address in self.servers.inside())
+                request.qtype, (address for _, address in self._name_servers())
             )
             if prepared is not None:
                 return self.answers.again(request, prepared)
