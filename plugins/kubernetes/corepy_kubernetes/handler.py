@@ -84,8 +84,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer at once, unless an alias leads out of the cluster, or pass the query on."""
-        key = request.question if request.qtype == c.TYPE_SRV else request.asked
-        prepared = self._answered.find(key)
+        prepared = self._answered.find(_remembered(request))
         if prepared is not None and not request.flags & _OPCODE:
             return self.answers.again(request, prepared)
         found = self.own_zones.find(request.name_wire)
@@ -104,7 +103,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         name = request.name_wire
         key = key_of(name, offsets, end)
         if key is not None:
-            self._answered.note(key)
+            self._answered.note(key, _remembered(request))
         if not offsets:
             return self._apex(request, zone)
         if is_reverse(name):
@@ -195,10 +194,10 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         self, request: Request, end: int, parts: Parts, targets: list[Target]
     ) -> Reply | None:
         """Return the reply with the records of targets; None without any of this type."""
-        qtype, key = request.qtype, request.asked
+        qtype = request.qtype
         if qtype == c.TYPE_SRV:
-            key = request.question
-            prepared = self.answers.services(request, targets, key[end:-4])
+            zone = request.question[end:-4]
+            prepared = self.answers.services(request, targets, zone)
         elif qtype in (c.TYPE_A, c.TYPE_AAAA):
             prepared = self.answers.addresses(qtype, targets)
         elif qtype == c.TYPE_ANY:  # one set is enough (RFC 8482 section 4.1)
@@ -209,7 +208,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         if prepared is None:
             return None
         if parts.kind == SVC[1:]:
-            self._answered.keep(parts.key, key, prepared)
+            self._answered.keep(_remembered(request), prepared)
         return self.answers.again(request, prepared)
 
     def _alias(
@@ -247,3 +246,11 @@ class ClusterHandler(FastHandler, ExplainedHandler):
             reason = "the objects of the cluster are not known yet"
             return request.error(c.SERVFAIL, reason, _NOT_SYNCED)
         return self.answers.denial(request, c.NXDOMAIN, end, self.serial_of(zone))
+
+
+def _remembered(request: Request) -> bytes:
+    """Return the question by which an answer is remembered.
+
+    Only the targets of SRV records have the zone in the case of the query.
+    """
+    return request.question if request.qtype == c.TYPE_SRV else request.asked

@@ -238,7 +238,7 @@ class Kubernetes(ClusterHandler):
         self, request: Request, zone: bytes, *, headless: bool
     ) -> Sequence[Service] | None:
         """Return the services of the name in `request`; None if the name does not exist."""
-        self._answered.note(self._external.key_of(request.name_wire, zone))
+        self._answered.note(self._external.key_of(request.name_wire, zone), request.asked)
         return self._external.find(request, zone, headless=headless)
 
     def all_external_services(self, zone: bytes, *, headless: bool) -> Iterable[Service]:

@@ -199,6 +199,7 @@ def test_outside_of_a_cluster_the_server_is_at_its_own_addresses():
 def test_the_name_server_changes_with_its_service(item):
     cluster = with_address(servers())
     before = cluster.ask("ns.dns.cluster.local.")
+    cluster.ask("cluster.local.", "NS")
     cluster.ask("svc1.testns.svc.cluster.local.")
     cluster.add(item, service("new", "10.0.0.113", namespace="kube-system"))
     changes = cluster.answered.take_changes(cluster.handler.own_zones, ())
