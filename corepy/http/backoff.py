@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from random import SystemRandom
+import secrets
+from typing import Final
 
-_random = SystemRandom()
+_STEPS: Final = 1 << 32
 
 
 class Backoff:
@@ -29,4 +30,4 @@ class Backoff:
 
 def jittered(least: float, most: float) -> float:
     """Return seconds between two limits, by chance."""
-    return _random.uniform(least, most)
+    return least + (most - least) * secrets.randbelow(_STEPS) / _STEPS

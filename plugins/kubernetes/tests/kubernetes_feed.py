@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pluggy
 
 from corepy.plugin import LifecycleContext
+from corepy.testing import until as until
 from corepy_kubernetes.api import Source
 from corepy_kubernetes.api_cluster import ClusterConfig
 from corepy_kubernetes.api_config import Access, Limits, endpoint_target

@@ -11,7 +11,6 @@ Cluster, service, slice_of = kube.Cluster, kube.service, kube.slice_of
 SOA, NO_DATA, NO_NAME = kube.soa(), kube.no_data(), kube.no_name()
 
 NS = "testns.svc.cluster.local."
-EMPTY = []
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ def state(found):
 @given(EVENTS)
 def test_the_tables_depend_only_on_the_objects(events):
     found, _ = index(Needs(pods=True, imports=True))
-    known = {}
+    known: dict = {}
     for item, is_removed in events:
         key = (type(item).__name__, item.namespace, item.name)
         if is_removed:

@@ -120,6 +120,7 @@ def test_a_host_name_that_changes():
 @given(st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16))
 def test_addresses_as_names(packed):
     address = pack_address(ipaddress.ip_address(packed).compressed)
+    assert address is not None
     assert address_of(reverse_name(address)) == address
     if packed == address:
         assert pod_address(dashed(address)) == address
