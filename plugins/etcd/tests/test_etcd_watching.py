@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from corepy.http.http_client import parse_url
 from corepy.testing import until
+from corepy_etcd import gateway as gateway_module
 from corepy_etcd import watching
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.store import Store
@@ -80,7 +81,8 @@ class FakeEtcd:
             length = int(head.lower().split(b"content-length:")[1].split()[0])
             path = head.split()[1].decode().removeprefix("/v3/")
             self.requests.append((path, json.loads(await reader.readexactly(length))))
-            parts = self.script.pop(0) if self.script else [HANG]
+            is_probe = path == "maintenance/status"
+            parts = [{}] if is_probe else self.script.pop(0) if self.script else [HANG]
             status = 200
             if isinstance(parts[0], int):
                 status, *parts = parts
@@ -195,7 +197,7 @@ def test_pages_are_of_one_revision():
         [listed(6, item("c"))],
         [created(), HANG],
     )
-    follow(fake, has("a", "b", "c"))
+    follow(fake, lambda store, watcher: has("a", "b", "c")(store, watcher) and watches(fake))
     (_, first), (_, second), _ = fake.requests
     assert (first["revision"], second["revision"]) == ("0", "5")
     assert base64.b64decode(second["key"]) == KEY + b"b\0"
@@ -279,6 +281,34 @@ def test_a_watch_demands_a_leader():
 
     asyncio.run(run())
     assert b"Grpc-Metadata-hasleader: true\r\n" in heads[0]
+
+
+def test_an_endpoint_that_hangs_is_left(monkeypatch):
+    """Its kernel keeps the connection of the watch, but a request gets no response."""
+    monkeypatch.setattr(watching, "PROBE", 0.0)
+    monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
+
+    class Hanging(FakeEtcd):
+        async def _serve(self, reader, writer):
+            try:
+                await reader.read()
+            finally:
+                writer.close()
+
+    async def run():
+        fake = FakeEtcd([listed(5, item("a"))], [created(), HANG])
+        async with fake.running() as target, Hanging().running() as other:
+            store = Store("/skydns/", lambda key: None)
+            gateway = Gateway([target])
+            watcher = Watcher(gateway, store, lambda: None, lambda lease: None)
+            watcher.start()
+            await until(lambda: [path for path, _ in fake.requests].count("maintenance/status") > 1)
+            assert watcher.failures == 0
+            gateway._sessions[0].target = other  # from now on
+            await until(lambda: watcher.failures)
+            watcher.stop()
+
+    asyncio.run(run())
 
 
 def test_leases_are_checked_one_by_one_and_again(monkeypatch):
