@@ -126,7 +126,11 @@ def test_a_query_without_reply_fails(channels, name):
     assert code is grpc.StatusCode.UNKNOWN
 
 
-@pytest.mark.parametrize("message", [b"", b"short", query("a.")[:2] + b"\x28" + query("a.")[3:]])
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"short", b"\0\0\x28" + query("a.", id=0)[3:]],
+    ids=["empty", "short", "update"],
+)
 def test_a_message_that_is_refused_fails(channels, message):
     code, details = failure(channels["plain"], message)
     assert (code, details) == (grpc.StatusCode.UNKNOWN, "dns request rejected")
@@ -183,7 +187,7 @@ def ask(client, content, **fields):
     return status, fields.get("grpc-status"), content
 
 
-PACKET = grpc_messages.pack(query("example.org."))
+PACKET = grpc_messages.pack(query("example.org.", id=0))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +203,18 @@ PACKET = grpc_messages.pack(query("example.org."))
         (b"\0\0\0\0\1\x0a", "13"),
         (b"\0\0\0\0\2\x0a\x05", "13"),
         (b"\0\0\0\0\1\x0b", "13"),
+    ],
+    ids=[
+        "whole",
+        "cut off",
+        "no prefix",
+        "two messages",
+        "empty",
+        "compressed",
+        "too large",
+        "no length",
+        "wrong length",
+        "group",
     ],
 )
 def test_contents_of_calls(client, content, status):

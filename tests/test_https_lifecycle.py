@@ -74,13 +74,13 @@ def mistakes(text):
 def test_a_block_without_certificate_is_refused(scheme):
     (message,) = mistakes(block(scheme, 1))
     assert "it has no certificate (add to the server block: tls CERT KEY" in message
-    assert f"{PLUGINS[scheme]} {{ plaintext }}" in message
+    assert "the option plaintext of the plugin" in message
 
 
 @pytest.mark.parametrize("scheme", PATHS)
 def test_plain_text_and_a_certificate_exclude_each_other(scheme, tls):
     (message,) = mistakes(block(scheme, 1, tls[0], plain(scheme)))
-    assert "has a certificate, but" in message
+    assert "it has a certificate and the option plaintext" in message
 
 
 @pytest.mark.parametrize("scheme", PATHS)

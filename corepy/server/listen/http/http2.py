@@ -40,8 +40,7 @@ from corepy.server.listen.http.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Application, Fields
+    from corepy.server.listen.http.http_exchange import Application, Carrier, Fields
 
 MAX_FRAME: Final = 16_384
 """Bytes of a received frame without its header: the least that HTTP/2 allows."""
@@ -83,7 +82,7 @@ class HTTP2Session:
 
     def __init__(
         self,
-        connection: HTTPConnection,
+        connection: Carrier,
         application: Application,
         max_streams: int,
         count: Callable[[], None] | None = None,
@@ -125,7 +124,7 @@ class HTTP2Session:
         try:
             yield
         except Exception as error:
-            label = self._connection.listener.label
+            label = self._connection.label
             server_logger().error("HTTP/2 at %s: %s", label, describe(error))
             self._fail(ErrorCodes.INTERNAL_ERROR)
 
@@ -369,7 +368,7 @@ class HTTP2Session:
 
     def expire(self, now: float) -> None:
         """Reset the streams of slow clients; end a connection whose frame does not arrive."""
-        timeouts = self._connection.listener.timeouts
+        timeouts = self._connection.timeouts
         if self._buffer and not self.is_behind and now - self._since > timeouts.read:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM)
             return

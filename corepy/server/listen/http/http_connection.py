@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from corepy.dns import ANONYMOUS, Identity
 from corepy.server.listen.http.cached_answers import find_cached
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from corepy.dns import HTTPFacts
     from corepy.net.turns import Turns
-    from corepy.server.listen.http.exchange import Session
-    from corepy.server.listen.http.listener import HTTPListener
+    from corepy.plugin import Timeouts
+    from corepy.server.listen.http.http_exchange import Session
+    from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.stream_queries import StreamQuery
 
 MAX_PENDING: Final = 250
@@ -36,12 +37,37 @@ LONGEST_CHECK: Final = 1.0
 """Maximum seconds between two checks of the time limits of open requests."""
 
 
+class ConnectionOwner(Protocol):
+    """The listener that has accepted a connection; see `HTTPListener`."""
+
+    timeouts: Timeouts
+    turns: Turns
+    draining: bool
+    pipeline: QueryPipeline
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+
+    def admit(self, added: StreamConnection, peer: object) -> None:
+        """Register a new connection."""
+
+    def forget_connection(self, connection: StreamConnection) -> None:
+        """Unregister a closed connection."""
+
+    def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
+        """Return the session for a protocol, or for a client that has negotiated none."""
+
+    def plain_protocol(self, start: bytes) -> str | None:
+        """Return the protocol of a connection without TLS; None if `start` is too short."""
+
+
 class HTTPConnection(StreamConnection):
     """A connection; its session depends on the protocol that TLS has negotiated."""
 
     runner: StreamQueries
 
-    def __init__(self, listener: HTTPListener) -> None:
+    def __init__(self, listener: ConnectionOwner) -> None:
         self.runner = StreamQueries()
         self.last_activity = monotonic()
         self.listener = listener
@@ -66,6 +92,21 @@ class HTTPConnection(StreamConnection):
         return not self.runner and not self._out and (session is None or session.is_idle)
 
     @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+        return self.listener.label
+
+    @property
+    def pipeline(self) -> QueryPipeline:
+        """The pipeline of the listener."""
+        return self.listener.pipeline
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The time limits of the connection, which a reload may change."""
+        return self.listener.timeouts
+
+    @property
     def turns(self) -> Turns:
         """The turns that the connections of the listener share."""
         return self.listener.turns
@@ -77,8 +118,7 @@ class HTTPConnection(StreamConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection and start its read timeout."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._local = transport.get_extra_info("sockname")
         self._identity = Identity(self.client)
