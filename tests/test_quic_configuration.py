@@ -52,7 +52,9 @@ def test_a_missing_library_is_named_with_the_extra(scheme, files, monkeypatch):
         if "quic" in name or "https3" in name:
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aioquic", None)
-    (message, *_) = mistakes(f"{scheme}://. {{\n tls {files.certificate} {files.key}\n whoami\n}}\n")
+    (message, *_) = mistakes(
+        f"{scheme}://. {{\n tls {files.certificate} {files.key}\n whoami\n}}\n"
+    )
     assert message == (
         f"{scheme}:// needs aioquic, which is not installed: pip install 'corepy-dns[{scheme}]'"
     )
@@ -101,12 +103,11 @@ def test_kinds_of_keys(kind, tmp_path):
         build(parse(text, schemes=transports.KNOWN))
 
 
-def test_a_new_certificate_applies_to_new_connections(tmp_path):
+def test_a_new_certificate_applies_to_new_connections(tmp_path, monkeypatch):
     with running(tmp_path) as server, server.connect() as old:
-        other = Authority()
-        files = other.issue(tmp_path, "dns.example")
-        (source,) = server.server.plugins(type(server.source))
-        source.settle = 0
+        files = Authority().issue(tmp_path, "dns.example")
+        source = server.listener._configurations._source
+        monkeypatch.setattr(sys.modules[type(source).__module__], "SETTLE", 0.0)
         asyncio.run_coroutine_threadsafe(source.look(), server.server._loop).result()
         with QUICPeer(server.address, files.authority) as new:
             assert rcode(new.connect().ask(ask("new"))) == 0
