@@ -294,7 +294,11 @@ def arrived(sock):
         return b""
 
 
-@pytest.mark.parametrize("pieces", [(HEADER, b"rest"), (HEADER + b"rest",), (b"rest",)], ids=["apart", "together", "none"])
+@pytest.mark.parametrize(
+    "pieces",
+    [(HEADER, b"rest"), (HEADER + b"rest",), (b"rest",)],
+    ids=["apart", "together", "none"],
+)
 def test_a_proxy_header_is_not_passed_on(fallback, pieces):
     """The first piece holds the whole header, if there is one."""
     wire = query(NAME)

@@ -36,7 +36,7 @@ class CA(NamedTuple):
 
 @contextmanager
 def pebble(folder, dns_port):
-    """Run a CA that asks at `dns_port`, and refuses a third of the nonces."""
+    """Run a CA that asks at `dns_port`, and refuses some of the nonces."""
     files = Authority().issue(folder, "127.0.0.1", label="pebble")
     port, management = free_port(), free_port()
     config = folder / "pebble.json"
@@ -53,7 +53,7 @@ def pebble(folder, dns_port):
     command += ["-dnsserver", f"127.0.0.1:{dns_port}"]
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "33"},
+        env={**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "15"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
