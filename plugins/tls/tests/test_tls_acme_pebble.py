@@ -183,7 +183,7 @@ def test_a_certificate_is_obtained_kept_and_renewed(
             assert answered(sock) == first  # the open connection continues
         assert serial(server, trusting) != first
     assert next((storage / "accounts").iterdir()).read_bytes() == account
-    assert not [it for it in caplog.records if it.levelname == "ERROR" and "refused" not in it.msg]
+    assert not [it for it in caplog.records if it.levelname == "ERROR"]
 
 
 def test_a_ca_that_gets_no_proof(ca, dns_port, tmp_path, monkeypatch, caplog):
@@ -196,13 +196,13 @@ def test_a_ca_that_gets_no_proof(ca, dns_port, tmp_path, monkeypatch, caplog):
         state, (problem,) = state_of(server)
         assert (state, "invalid: " in problem) == ("missing", True)
         context = ssl.create_default_context()
-        with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
+        with pytest.raises(OSError, match="reset|EOF"):
             serial(server, context)
     attempts = json.loads(next((storage / "attempts").iterdir()).read_text())
     assert attempts["failures"] == 1
     lines = "\n".join(it.getMessage() for it in caplog.records)
     assert f"no certificate for *.dns.example, dns.example from {ca.directory}: invalid" in lines
-    assert "a TLS handshake was refused: there is no certificate for *.dns.example" in lines
+    assert "a TLS handshake failed: there is no certificate for *.dns.example" in lines
     caplog.clear()
     with serve(corefile(dns_port, ca, storage)) as server:  # a restart is no reason for an attempt
         (source,) = sources(server)
