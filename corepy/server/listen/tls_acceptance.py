@@ -6,11 +6,7 @@ import asyncio
 import ssl
 from contextlib import suppress
 from time import monotonic
-<<<<<<< HEAD
-from typing import TYPE_CHECKING, Any, Final
-=======
-from typing import TYPE_CHECKING, Final, cast
->>>>>>> dot
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts

@@ -196,7 +196,7 @@ def test_a_ca_that_gets_no_proof(ca, dns_port, tmp_path, monkeypatch, caplog):
         state, (problem,) = state_of(server)
         assert (state, "invalid: " in problem) == ("missing", True)
         context = ssl.create_default_context()
-        with pytest.raises(OSError, match="reset|EOF"):
+        with pytest.raises(OSError, match=r"reset|EOF"):
             serial(server, context)
     attempts = json.loads(next((storage / "attempts").iterdir()).read_text())
     assert attempts["failures"] == 1
