@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
+import secrets
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -80,7 +80,7 @@ class AcmeCertificate:
         self._attempts = settings.storage / "attempts" / f"{name}.json"
         self._account = settings.storage / "accounts" / f"{_digest(settings.ca)}.json"
         self._version: FileVersion | None = None
-        self._jitter = random.random() * JITTER  # noqa: S311 it only spreads renewals
+        self._jitter = JITTER * secrets.randbelow(1000) / 1000
         self._users = 0
         self._task: asyncio.Task[None] | None = None
         self.load()

@@ -23,7 +23,7 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two looks at an order, unless the CA states them."""
 
-NONCE_ATTEMPTS: Final = 5
+NONCE_ATTEMPTS: Final = 10
 """Times that a request is sent whose nonce the CA refuses (RFC 8555 section 6.5)."""
 
 _ERRORS: Final = "urn:ietf:params:acme:error:"

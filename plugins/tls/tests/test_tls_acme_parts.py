@@ -9,6 +9,7 @@ import pytest
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.upstream import free_sockets
+from corepy_tls import acme_certificate
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
 from corepy_tls.acme_client import NONCE_ATTEMPTS, AcmeClient, AcmeError
 from corepy_tls.acme_http import CAConnection, Response
@@ -350,3 +351,35 @@ def test_a_ca_that_cannot_be_reached():
     tcp.close()
     with pytest.raises(OSError, match="https://127"):
         ask_ca(f"https://127.0.0.1:{port}/dir")
+
+
+def test_only_the_leader_orders_and_a_reload_keeps_its_order(settings, monkeypatch):
+    """The certificate has two users for a while, and its task ends with the last one."""
+    monkeypatch.setattr(acme_certificate, "INTERVAL", 0.001)
+
+    async def run():
+        certificate = AcmeCertificate.of(settings)
+        assert AcmeCertificate.of(settings) is certificate
+        attempted, looked = asyncio.Event(), asyncio.Event()
+
+        async def attempt():
+            attempted.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(certificate, "_attempt", attempt)
+        monkeypatch.setattr(certificate, "load", looked.set)
+        certificate.use(leads=False)
+        for _ in range(3):
+            looked.clear()
+            await looked.wait()
+        await certificate.release()
+        assert not attempted.is_set()
+        certificate.use(leads=True)
+        await attempted.wait()
+        certificate.use(leads=True)
+        await certificate.release()
+        (task,) = [it for it in asyncio.all_tasks() if it.get_name().startswith("ACME")]
+        await certificate.release()
+        assert task.cancelled()
+
+    asyncio.run(run())
