@@ -117,6 +117,7 @@ class Client:
             if its_stream == stream and kind in (HEADERS, DATA) and flags & END_STREAM:
                 found = dict(fields)
                 return int(found.pop(":status")), found, content
+        raise AssertionError  # the frames end with an exception
 
     def response_data(self, stream):
         """Return the rest of the content of a response whose fields were received."""
@@ -125,7 +126,8 @@ class Client:
             if its_stream == stream and kind == DATA:
                 content += payload
                 if flags & END_STREAM:
-                    return content
+                    break
+        return content
 
     def error(self):
         """Return the error with which the server closes the connection, None without one."""
@@ -141,7 +143,8 @@ class Client:
 
 @contextmanager
 def connected(address, context=None, settings=()):
-    client = Client(address, context, dict(settings))
+    """A client that has sent its settings; nothing with settings=None."""
+    client = Client(address, context, None if settings is None else dict(settings))
     try:
         yield client
     finally:

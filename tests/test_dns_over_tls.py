@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -288,8 +289,39 @@ def test_failed_handshakes_are_logged_seldom(running, caplog, monkeypatch):
                 pass
     (record,) = caplog.records
     message = record.getMessage()
-    assert message.startswith(f"tls://127.0.0.1:{server.address[1]}: a TLS handshake with ")
-    assert message.endswith("failed: HTTP_REQUEST")
+    label = f"tls://127.0.0.1:{server.address[1]}"
+    assert re.fullmatch(
+        rf"{label}: a TLS handshake with 127\.0\.0\.1:\d+ failed: http request", message
+    )
+
+
+def test_a_server_may_wait_for_its_first_certificate(files, context, caplog, monkeypatch):
+    """A plugin may have to obtain it while the server runs."""
+    monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
+    with gated(files) as (server, _, listener):
+        endpoints = server.server.endpoints.values()
+
+        def is_checked():
+            silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 30.0), server._loop)
+            return silent.result(60) == []
+
+        source = listener._tls._source
+        create = source.create_context
+        monkeypatch.setattr(source, "_fingerprint", b"other")
+        monkeypatch.setattr(source, "create_context", lambda: raise_("no certificate yet"))
+        assert is_checked()
+        with pytest.raises(OSError):  # noqa: PT011 - closed or reset, before or in the handshake
+            Client(server.address, context)
+        (record,) = caplog.records
+        assert record.getMessage().endswith("a TLS handshake failed: no certificate yet")
+        monkeypatch.setattr(source, "create_context", create)
+        assert is_checked()
+        with Client(server.address, context) as client:
+            assert client.ask() == "192.0.2.1"
+
+
+def raise_(message):
+    raise OSError(message)
 
 
 def test_a_client_that_does_not_read_is_closed(running, context):

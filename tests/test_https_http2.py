@@ -268,12 +268,10 @@ def test_a_response_waits_for_the_window_of_its_stream(client):
     for _ in range(3):  # not from the packet cache either
         frames, stream = client.request(question())
         client.send(frames)
-        for kind, flags, its_stream, payload in client.frames():
-            if its_stream == stream and kind == h2.DATA:
-                break
-        assert (len(payload), flags) == (10, 0)
+        first = client.until(h2.DATA)
+        assert len(first) == 10
         client.send(h2.window_update(stream, 1000))
-        content = payload + client.response_data(stream)
+        content = first + client.response_data(stream)
         assert address_in(content) == "192.0.2.0"
 
 
@@ -452,8 +450,7 @@ def test_credit_grows_with_time():
 def test_pending_queries_of_resets_stop_the_reading(server, client, monkeypatch):
     """A chain that does not end at once is not asked for more."""
     monkeypatch.setattr(http_connection, "MAX_PENDING", 3)
-    for number in range(6):
-        client.send(client.request(busy())[0])
+    client.send(*[client.request(busy())[0] for _ in range(6)])
     wait_until(lambda: server.told.waiting == 3)
     assert server.connection()._paused
     server.release()
@@ -591,6 +588,7 @@ def test_a_mistake_ends_the_connection(server, mistake):
 def test_another_preface_is_not_http2(server):
     with socket.create_connection(server.address, 30) as sock:
         sock.sendall(h2.PREFACE[:20] + b"XX\r\n" + bytes(40))
+        sock.shutdown(socket.SHUT_WR)
         received = b"".join(iter(lambda: sock.recv(4096), b""))
     assert received.startswith(b"HTTP/1.1 4")
 
@@ -624,6 +622,19 @@ def test_a_closed_connection_cancels_its_queries(server):
         client.send(client.request(busy())[0])
         wait_until(lambda: server.told.waiting == 1)
     wait_until(lambda: server.told.waiting == 0)
+
+
+def test_a_client_may_end_its_half_of_the_connection(server, client):
+    """An incomplete request does not keep the connection open."""
+    frames, stream = client.request(busy())
+    block = client.encoder.encode(client.head())
+    client.send(frames, frame(h2.HEADERS, h2.END_HEADERS, 3, block), b"\0\0")
+    wait_until(lambda: server.told.waiting == 1)
+    client.sock.shutdown(socket.SHUT_WR)
+    wait_until(lambda: not server.session()._buffer)
+    server.release()
+    assert client.response(stream)[0] == 200
+    assert client.error() == h2.NO_ERROR
 
 
 def test_a_client_that_says_goodbye_gets_its_answers(server, client):

@@ -10,7 +10,7 @@ from corepy.corefile import CorefileError, parse
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
 from corepy.server.selfcheck import unanswered
-from corepy.testing import Upstream, free_port, helper_module, http_get, query, run_command, serve
+from corepy.testing import free_port, helper_module, http_get, query, run_command, serve
 from corepy.testing.certificates import Authority
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children
@@ -100,21 +100,18 @@ def test_a_connection_continues_over_a_reload(scheme, tls):
 @pytest.mark.parametrize("scheme", PATHS)
 def test_a_drained_connection_answers_what_was_asked(scheme):
     """Also a query that the client sends before it can know of the drain."""
-    with Upstream(lambda request, reply: None) as upstream:
-        forward = f"forward busy.example 127.0.0.1:{upstream.address[1]}"
-        text = block(scheme, free_port(), plain(scheme), forward)
-        with serve(text) as server, h2.connected(server.address, settings={}) as client:
-            assert ask(client, scheme) == "192.0.2.1"
-            server.server.endpoints[next(iter(server.server.endpoints))].listeners[0]
-            server.call(lambda: next(iter(server.server.endpoints.values())).stop())
-            frames, stream = request(client, scheme, "late.example.org.")
-            goodbye = client.until(h2.GOAWAY)
-            assert int.from_bytes(goodbye[:4], "big") == GOODBYE
-            client.send(frames)
-            assert address(client, scheme, stream) == "192.0.2.1"
-            last = client.until(h2.GOAWAY)
-            assert int.from_bytes(last[:4], "big") == stream
-            assert client.error() == h2.NO_ERROR
+    text = block(scheme, free_port(), plain(scheme))
+    with serve(text) as server, h2.connected(server.address, settings={}) as client:
+        assert ask(client, scheme) == "192.0.2.1"
+        frames, stream = request(client, scheme, "late.example.org.")
+        server.call(lambda: next(iter(server.server.endpoints.values())).stop())
+        goodbye = client.until(h2.GOAWAY)
+        assert int.from_bytes(goodbye[:4], "big") == GOODBYE
+        client.send(frames)
+        assert address(client, scheme, stream) == "192.0.2.1"
+        last = client.until(h2.GOAWAY)
+        assert int.from_bytes(last[:4], "big") == stream
+        assert client.error() == h2.NO_ERROR
 
 
 def test_an_upgrade_loses_no_query(tls):
@@ -164,7 +161,9 @@ def test_the_self_check_asks_it(scheme, encrypted, tls):
 
 
 def test_the_limits_are_those_of_the_plugins(tls):
-    text = block("https", free_port(), plain("https").replace("plaintext", "plaintext\nmax_connections 2"))
+    text = block(
+        "https", free_port(), plain("https").replace("plaintext", "plaintext\nmax_connections 2")
+    )
     with serve(text) as server:
         (endpoint,) = server.server.endpoints.values()
         clients = [h2.Client(server.address, settings={}) for _ in range(4)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy.net.tls_stream import TLSStream
+from corepy.net.tls_stream import LARGEST_HANDSHAKE, TLSStream
 from corepy.testing.tls import CERTIFICATE, SERVER_NAME, server_context
 
 SERVER = server_context(["dot"])
@@ -165,6 +165,20 @@ def test_a_changed_byte_of_the_client_is_noticed(position, change):
     wire[position % len(wire)] ^= change
     pair.feed(bytes(wire))
     assert pair.upper.received == b""
+
+
+@pytest.mark.parametrize("size", [9, 20_000, LARGEST_HANDSHAKE])
+def test_a_handshake_has_a_size(size):
+    """OpenSSL allocates as much as the first message is said to have."""
+    pair = Pair()
+    message = b"\x01" + (100_000).to_bytes(3, "big") + bytes(size)
+    for start in range(0, len(message), 16_000):
+        part = message[start : start + 16_000]
+        pair.feed(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part)
+    assert pair.stream.is_closing() == (size >= LARGEST_HANDSHAKE)
+    assert [str(error) for _, error in pair.failures] == (
+        ["the messages are too large"] if size >= LARGEST_HANDSHAKE else []
+    )
 
 
 def test_a_failed_handshake_sends_an_alert():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from corepy.net.quic.relay import Datagram, Relay
+from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.testing import free_port, run_command
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module

@@ -6,15 +6,25 @@ OpenSSL releases its buffers while a connection is idle.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
+
+
+LARGEST_HANDSHAKE: Final = 32 * 1024
+"""Bytes that a client may send before its handshake is complete, with a chain of certificates.
+
+OpenSSL's own limit is 128 KiB for the first message, for which it allocates memory.
+"""
+
+_CHUNK: Final = 8 * 1024
+"""Bytes that are encrypted at a time: the memory for the result stays allocated."""
 
 
 class SecuredProtocol(Protocol):
@@ -45,10 +55,27 @@ class SecuredProtocol(Protocol):
         """See `asyncio.BaseProtocol`."""
 
 
-class TLSStream(asyncio.Protocol, asyncio.Transport):
-    """The protocol of a transport below, and the transport of a protocol above."""
+class TLSStream:
+    """The protocol of a transport below, and the transport of a protocol above.
 
-    _lower: asyncio.Transport
+    It has the methods of `asyncio.Protocol` and those of `asyncio.Transport` that protocols of this
+    project call.
+    """
+
+    __slots__ = (
+        "_failed",
+        "_has_ended",
+        "_has_sent",
+        "_incoming",
+        "_is_closing",
+        "_is_cut_off",
+        "_is_secured",
+        "_lower",
+        "_outgoing",
+        "_tls",
+        "_to_secure",
+        "_upper",
+    )
 
     def __init__(
         self,
@@ -57,13 +84,14 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
         failed: Callable[[object, Exception], None],
     ) -> None:
         """`failed` is called with the client's address and the reason of a failed handshake."""
-        super().__init__()
+        self._lower: asyncio.Transport
         self._upper = upper
         self._failed = failed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._is_secured = self._is_closing = False
+        self._to_secure = LARGEST_HANDSHAKE  # bytes that are left
         self._has_sent = False  # data of the protocol above
         self._has_ended = self._is_cut_off = False  # the input, with an alert or without one
 
@@ -72,7 +100,7 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's first message."""
         self._lower = cast("asyncio.Transport", transport)
-        self._upper.connection_made(self)
+        self._upper.connection_made(cast("asyncio.Transport", self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the protocol above."""
@@ -84,8 +112,11 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
         if self._is_closing:
             return
         self._incoming.write(data)
-        if self._is_secured or self._shake_hands():
-            self._read()
+        if not self._is_secured:
+            self._to_secure -= len(data)
+            if not self._shake_hands():
+                return
+        self._read()
 
     def eof_received(self) -> bool:
         """End the input of the protocol above; TCP's end counts like that of TLS.
@@ -109,6 +140,8 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._send()
+            if self._to_secure < 0:
+                self._fail(ValueError("the messages are too large"))
             return False
         except (ssl.SSLError, OSError, ValueError) as error:
             self._send()  # the alert
@@ -171,12 +204,23 @@ class TLSStream(asyncio.Protocol, asyncio.Transport):
         if self._is_closing or not data:
             return
         try:
-            self._tls.write(data)
+            if len(data) <= _CHUNK:
+                self._tls.write(data)
+                encrypted = self._outgoing.read()
+            else:
+                encrypted = self._encrypt_in_chunks(data)
         except (ssl.SSLError, OSError, ValueError):
             self.abort()
             return
         self._has_sent = True
-        self._lower.write(self._outgoing.read())
+        self._lower.write(encrypted)
+
+    def _encrypt_in_chunks(self, data: bytes | bytearray | memoryview) -> bytes:
+        view, parts = memoryview(data), []
+        for start in range(0, len(view), _CHUNK):
+            self._tls.write(view[start : start + _CHUNK])
+            parts.append(self._outgoing.read())
+        return b"".join(parts)
 
     def pause_reading(self) -> None:
         """Do not call `data_received` until `resume_reading`."""

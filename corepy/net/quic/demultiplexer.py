@@ -14,7 +14,6 @@ from aioquic.quic.events import (
 )
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
-from corepy.net.quic.connection import ServerConnection
 from corepy.net.quic.handshakes import Handshakes
 from corepy.net.quic.identifiers import (
     FIXED_BIT,
@@ -24,6 +23,7 @@ from corepy.net.quic.identifiers import (
     Identifiers,
     destination,
 )
+from corepy.net.quic.server_connection import ServerConnection
 from corepy.net.quic.stateless import VERSIONS, Resets, version_negotiation
 from corepy.net.quic.tickets import Tickets
 from corepy.net.quic.timers import Timers
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from aioquic.quic.events import QuicEvent
     from aioquic.quic.packet import QuicHeader
 
-    from corepy.net.quic.connection import Windows
-    from corepy.net.quic.relay import Datagram, Relay
+    from corepy.net.quic.datagram_relay import Datagram, Relay
+    from corepy.net.quic.server_connection import Windows
 
 SMALLEST_FIRST: Final = 1200
 """Bytes of the datagram with a client's first packet (RFC 9000 section 14.1)."""

@@ -9,15 +9,15 @@ Validated clients share the places for handshakes (`corepy.net.connection_limit.
 from __future__ import annotations
 
 import hashlib
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from aioquic.quic.packet import encode_quic_retry
 from aioquic.quic.retry import QuicRetryTokenHandler
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from corepy.dns.address import host_port
 from corepy.net.connection_limit import Shares, client_of
-from corepy.net.quic.connection import Origin
+from corepy.net.quic.server_connection import Origin
 
 if TYPE_CHECKING:
     from aioquic.quic.packet import QuicHeader
@@ -29,6 +29,9 @@ RETRY_FROM: Final = 32
 
 MOST: Final = 256
 """Handshakes in progress beyond which new ones are ignored; clients repeat their first packet."""
+
+_SOCKADDR_IN: Final = 16
+"""Size of an IPv4 sockaddr in bytes."""
 
 
 class RetryTokens(QuicRetryTokenHandler):
@@ -64,7 +67,7 @@ class Handshakes:
         if header.token:
             try:
                 original = self._tokens.validate_token(
-                    address=host_port(peer),
+                    address=_address(peer),
                     destination_cid=header.destination_cid,
                     token=header.token,
                     now=now,
@@ -78,7 +81,7 @@ class Handshakes:
         """Return the Retry packet that answers a client's first packet."""
         source = self._identifiers.new()
         token = self._tokens.create_token(
-            address=host_port(peer),
+            address=_address(peer),
             original_destination_connection_id=header.destination_cid,
             retry_source_connection_id=source,
             now=now,
@@ -103,3 +106,13 @@ class Handshakes:
         """Give the place of a handshake back."""
         self.count -= 1
         self._shares.give_back(client)
+
+
+def _address(peer: Any) -> tuple[str, int]:
+    """Return host and port of a socket address, a tuple or a raw sockaddr."""
+    if type(peer) is not bytes:
+        return peer[0], peer[1]
+    port = int.from_bytes(peer[2:4], "big")
+    if len(peer) == _SOCKADDR_IN:
+        return socket.inet_ntop(socket.AF_INET, peer[4:8]), port
+    return socket.inet_ntop(socket.AF_INET6, peer[8:24]), port

@@ -1,9 +1,9 @@
 """The connection IDs that a server gives to its clients (RFC 9000 section 5.1).
 
 An ID begins with the number of the listener that has the connection, so a process that receives a
-datagram of another process's connection knows where to pass it (`corepy.net.quic.relay`). An
-observer can thus see which connections belong to the same process, but not which IDs belong to the
-same connection.
+datagram of another process's connection knows where to pass it (`corepy.net.quic.datagram_relay`).
+An observer can thus see which connections belong to the same process, but not which IDs belong to
+the same connection.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from corepy.dns import Request, accept
 from corepy.dns.constants import HEADER_SIZE
 from corepy.dns.edns import parse_options
 from corepy.net.frames import frame
-from corepy.net.quic.connection import Windows
+from corepy.net.quic.server_connection import Windows
 from corepy.plugin import ProxyPolicy, QUICLimits, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.doq_stream import DoQStream
 from corepy.server.listen.quic_client import MAX_PARTIAL, QUICClient
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from aioquic.quic.events import QuicEvent
 
-    from corepy.net.quic.connection import ServerConnection
+    from corepy.net.quic.server_connection import ServerConnection
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.quic_stream import QueryStream
@@ -95,8 +95,13 @@ class DoQClient(QUICClient):
     no_error = Code.NO_ERROR
     excessive_load = Code.EXCESSIVE_LOAD
 
-    listener: DoQListener
     streams: dict[int, DoQStream]  # type: ignore[assignment]  # nothing else is added
+
+    def __init__(
+        self, listener: DoQListener, quic: ServerConnection, peer: Any, client: Any
+    ) -> None:
+        super().__init__(listener, quic, peer, client)
+        self._count = listener.count
 
     def handle(self, event: QuicEvent) -> None:
         """Read a query, or its cancellation."""
@@ -154,17 +159,17 @@ class DoQClient(QUICClient):
 
     def _end(self, code: Code, reason: str) -> None:
         if not self.quic.is_over:
-            self.listener.count(code)
+            self._count(code)
             self.end(code, reason)
 
     def reply(self, stream: QueryStream, wire: bytes) -> None:
         """Send a reply, and end the stream; a dropped query ends it with an error."""
         if wire:
             self.quic.end_stream(stream.number, frame(wire))
-            self.listener.count(Code.NO_ERROR)
+            self._count(Code.NO_ERROR)
         else:
             self.quic.abandon(stream.number, Code.UNSPECIFIED_ERROR)
-            self.listener.count(Code.UNSPECIFIED_ERROR)
+            self._count(Code.UNSPECIFIED_ERROR)
 
     def end_series(self, stream: QueryStream, wire: bytes, *, is_broken: bool) -> None:
         """End the stream of a series."""
@@ -173,10 +178,10 @@ class DoQClient(QUICClient):
             return
         if is_broken:
             self.quic.abandon(stream.number, Code.INTERNAL_ERROR)
-            self.listener.count(Code.INTERNAL_ERROR)
+            self._count(Code.INTERNAL_ERROR)
         else:
             self.quic.end_stream(stream.number, frame(wire) if wire else b"")
-            self.listener.count(Code.NO_ERROR)
+            self._count(Code.NO_ERROR)
 
 
 def has_keepalive(message: bytes) -> bool:

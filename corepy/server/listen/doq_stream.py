@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from corepy.net.frames import frame
-from corepy.server.listen.quic_stream import QueryStream
+from corepy.server.listen.quic_stream import QueryClient, QueryStream
 
 if TYPE_CHECKING:
     from corepy.dns import Reply
-    from corepy.server.listen.dns_over_quic import DoQClient
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.series_sender import SeriesConnection
     from corepy.server.listen.waiting_query import WaitingQuery
@@ -20,14 +19,25 @@ SERIES_WINDOW: Final = 64 * 1024
 """Bytes of a series that the client has not acknowledged, beyond which no message is made."""
 
 
+class SeriesClient(QueryClient, Protocol):
+    """The connection, as a stream with a series sees it."""
+
+    last_activity: float
+    blocked: set[QueryStream]
+    """The streams of series that wait for the client."""
+
+    def end_series(self, stream: QueryStream, wire: bytes, *, is_broken: bool) -> None:
+        """End the stream of a series."""
+
+
 class DoQStream(QueryStream):
     """One query, and the connection of its series (`SeriesConnection`)."""
 
     __slots__ = ("_accepted", "data")
 
-    client: DoQClient
+    client: SeriesClient
 
-    def __init__(self, client: DoQClient, number: int) -> None:
+    def __init__(self, client: SeriesClient, number: int) -> None:
         """Begin to receive the stream whose ID is `number`."""
         super().__init__(client, number)
         self.data = bytearray()

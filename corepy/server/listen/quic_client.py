@@ -5,23 +5,24 @@ from __future__ import annotations
 import abc
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corepy.dns import Identity
 from corepy.dns.identity import TLSFacts
 from corepy.dns.replayable import is_replayable
 from corepy.net.connection_limit import client_of
 from corepy.plugin.log import server_logger
+from corepy.server.listen.quic_stream import QueryHost, QueryStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aioquic.quic.events import QuicEvent
 
-    from corepy.net.quic.connection import ServerConnection
+    from corepy.net.quic.server_connection import ServerConnection
+    from corepy.net.turns import Turns
+    from corepy.plugin import Timeouts
     from corepy.server.listen.chain_runner import ChainRunner
-    from corepy.server.listen.quic_listener import QUICListener
-    from corepy.server.listen.quic_stream import QueryStream
 
 DRAIN_IDLE: Final = 0.2
 """Seconds without a query after which a stopping server closes a connection."""
@@ -39,6 +40,35 @@ MAX_PARTIAL: Final = 256 * 1024
 """Bytes of unfinished queries of a connection; most clients send each query in one packet."""
 
 
+class QUICHost(QueryHost, Protocol):
+    """The listener, as a connection sees it."""
+
+    timeouts: Timeouts
+    turns: Turns
+    starving: dict[Any, None]
+    """The connections with queries that wait for the end of another one's."""
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+
+    @property
+    def protocol_name(self) -> str:
+        """What was negotiated with ALPN."""
+
+    def may_begin(self) -> bool:
+        """Return whether another query may be in flight."""
+
+    def admit(self, added: Any) -> None:
+        """Register a connection after its handshake."""
+
+    def forget_connection(self, connection: Any) -> None:
+        """Unregister a connection that has ended."""
+
+    def touch(self, connection: Any) -> None:
+        """Let a connection proceed and send in the next turn of the event loop."""
+
+
 class QUICClient(abc.ABC):
     """One client's connection."""
 
@@ -48,11 +78,9 @@ class QUICClient(abc.ABC):
     excessive_load: int
     """The code for one that ends since the client uses too much."""
 
-    def __init__(
-        self, listener: QUICListener, quic: ServerConnection, peer: Any, client: Any
-    ) -> None:
+    def __init__(self, listener: QUICHost, quic: ServerConnection, peer: Any, client: Any) -> None:
         """Begin with the addresses of the peer and, if that is a proxy, of the client."""
-        self.listener = listener
+        self._listener = listener
         self.quic = quic
         self.peer = peer
         self.client = client
@@ -71,6 +99,11 @@ class QUICClient(abc.ABC):
         self._queries = 0
         self._identity: Identity | None = None
         self._draining_since: float | None = None
+
+    @property
+    def listener(self) -> QUICHost:
+        """The listener."""
+        return self._listener
 
     # Events
 
@@ -108,7 +141,7 @@ class QUICClient(abc.ABC):
     @property
     def facts(self) -> TLSFacts:
         """The parameters of TLS; aioquic does not tell which server name the client gave."""
-        return TLSFacts("TLSv1.3", self.quic.cipher, "", self.listener.application_protocol)
+        return TLSFacts("TLSv1.3", self.quic.cipher, "", self.listener.protocol_name)
 
     def ask(self, stream: QueryStream) -> None:
         """Process the complete query of a stream in `proceed`.

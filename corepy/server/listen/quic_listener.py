@@ -9,8 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.net.connection_limit import ConnectionLimit
+from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
-from corepy.net.quic.relay import Datagram, Relay
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aioquic.quic.configuration import QuicConfiguration
 
-    from corepy.net.quic.connection import ServerConnection, Windows
+    from corepy.net.quic.server_connection import ServerConnection, Windows
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
@@ -93,6 +93,11 @@ class QUICListener(Listener):
         self._relay = Relay()
         clock = self._loop.time
         self.demultiplexer = Demultiplexer(self, self._relay, os.urandom(32), clock)
+
+    @property
+    def protocol_name(self) -> str:
+        """What is negotiated with ALPN."""
+        return self.application_protocol
 
     @abc.abstractmethod
     def new_connection(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:

@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corepy.server.listen.chain_runner import ChainRunner
 from corepy.server.listen.http.cached_answers import find_cached
 
 if TYPE_CHECKING:
     from corepy.dns import Identity, Reply
-    from corepy.server.listen.quic_client import QUICClient
+    from corepy.net.quic.server_connection import ServerConnection
+    from corepy.server.listen.pending_limit import PendingLimit
+    from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.waiting_query import WaitingQuery
+
+
+class QueryHost(Protocol):
+    """The listener, as a stream sees it."""
+
+    pipeline: QueryPipeline
+    pending_limit: PendingLimit
+    pending: int
+    """Queries in flight."""
+
+    local: Any
+    """The address of the socket."""
+
+    def end_pending(self) -> None:
+        """Count the end of a query in flight."""
+
+    def outlive(self, runner: ChainRunner) -> None:
+        """Keep the time limit of a query whose client is gone."""
+
+
+class QueryClient(Protocol):
+    """The connection, as a stream sees it."""
+
+    quic: ServerConnection
+    client: Any
+    """The address of the client if a proxy states it, None without a proxy."""
+
+    place: bytes
+    """The client in limits."""
+
+    @property
+    def listener(self) -> QueryHost:
+        """The listener."""
+
+    @property
+    def identity(self) -> Identity:
+        """The identity of the queries."""
+
+    def finish_stream(self, stream: QueryStream, wire: bytes) -> None:
+        """Send the reply of a stream; it is empty if the query is dropped."""
+
+    def touch(self) -> None:
+        """Send what was written, soon."""
 
 
 class QueryStream:
@@ -28,7 +73,7 @@ class QueryStream:
         "waits_since",
     )
 
-    def __init__(self, client: QUICClient, number: int) -> None:
+    def __init__(self, client: QueryClient, number: int) -> None:
         """Begin to receive the stream whose ID is `number`."""
         self.client = client
         self.number = number

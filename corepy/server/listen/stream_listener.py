@@ -193,11 +193,17 @@ class StreamListener(Listener):
         """Open a connection whose PROXY header, if any, was read."""
         self._acceptor.open(stream, partial(self._new_protocol, client))
 
-    def _new_protocol(self, client: object = None) -> asyncio.BaseProtocol:
+    def _new_protocol(self, client: object = None) -> asyncio.Protocol:
+        """Return the protocol of an accepted connection."""
         connection = self.new_connection()
         if client is not None:
             connection.client = client
         return connection if self._tls is None else self._tls.secure(connection)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a client can connect: a certificate may still be awaited."""
+        return self._tls is None or self._tls.is_ready
 
     def start(self) -> None:
         """Start accepting connections."""

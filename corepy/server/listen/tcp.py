@@ -10,7 +10,7 @@ import asyncio
 import socket
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.dns import ANONYMOUS
@@ -97,8 +97,7 @@ class TCPConnection(StreamConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection and start its read timeout."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         if self.client is not None:
             self.identity = replace(self.identity, client=self.client)

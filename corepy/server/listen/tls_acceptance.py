@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
 
 from corepy.dns.identity import TLSFacts
 from corepy.net.own_connections import is_own
+from corepy.net.sockets import Address
 from corepy.net.tls_stream import TLSStream
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
@@ -43,7 +46,7 @@ class TLSAcceptance:
     def __init__(self, source: CertificateSource, protocols: tuple[str, ...], label: str) -> None:
         """`protocols` are negotiated with ALPN; `label` identifies the listener in logs.
 
-        Raises OSError if there is no usable certificate.
+        The source may have no certificate yet.
         """
         self._source = source
         self._protocols = protocols
@@ -51,7 +54,17 @@ class TLSAcceptance:
         self._fingerprint = b""
         self._context: ssl.SSLContext
         self._quiet_until = 0.0
-        self.context()
+        with suppress(OSError):
+            self.context()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a certificate."""
+        try:
+            self.context()
+        except OSError:
+            return False
+        return True
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next connection; raises OSError without a certificate."""
@@ -61,9 +74,17 @@ class TLSAcceptance:
             self._fingerprint = fingerprint
         return self._context
 
-    def secure(self, connection: SecuredProtocol) -> TLSStream:
-        """Return the protocol for the transport of a new `connection`; raises OSError."""
-        return TLSStream(connection, self.context(), self._failed)
+    def secure(self, connection: SecuredProtocol) -> asyncio.Protocol:
+        """Return the protocol for the transport of a new `connection`.
+
+        Without a certificate, it closes the transport.
+        """
+        try:
+            context = self.context()
+        except OSError as error:
+            self._failed(None, error)
+            return _Refusal()
+        return cast("asyncio.Protocol", TLSStream(connection, context, self._failed))
 
     def _failed(self, peer: object, error: Exception) -> None:
         """Log a failed handshake, seldom: any client can cause one.
@@ -73,10 +94,23 @@ class TLSAcceptance:
         now = monotonic()
         if now >= self._quiet_until and not is_own(peer):
             self._quiet_until = now + QUIET
-            reason = getattr(error, "reason", None) or describe(error)
-            server_logger().warning(
-                "%s: a TLS handshake with %s failed: %s", self._label, peer, reason
-            )
+            client = f" with {Address(*peer[:2])}" if isinstance(peer, tuple) else ""
+            message = "%s: a TLS handshake%s failed: %s"
+            server_logger().warning(message, self._label, client, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of an error of OpenSSL, such as "http request", or any other as it is."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return str(error) or describe(error)
+
+
+class _Refusal(asyncio.Protocol):
+    """Closes a connection that cannot be encrypted."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 def facts(tls: ssl.SSLObject) -> TLSFacts:

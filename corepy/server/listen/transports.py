@@ -56,7 +56,8 @@ def _import(scheme: str) -> Transport:
     try:
         transport: Transport = importlib.import_module(IN_TREE[scheme]).TRANSPORT
     except ModuleNotFoundError as error:  # a package of an extra, which has the scheme's name
-        needed = f"{scheme}:// needs {error.name}, which is not installed"
+        package = str(error.name).partition(".")[0]
+        needed = f"{scheme}:// needs {package}, which is not installed"
         raise TransportError(f"{needed}: pip install 'corepy-dns[{scheme}]'") from None
     return transport
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from corepy.dns import ANONYMOUS, Identity
 from corepy.server.listen.http.cached_answers import find_cached
@@ -77,8 +77,7 @@ class HTTPConnection(StreamConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection and start its read timeout."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._local = transport.get_extra_info("sockname")
         self._identity = Identity(self.client)
@@ -137,6 +136,8 @@ class HTTPConnection(StreamConnection):
 
     def eof_received(self) -> bool:
         """Answer the requests that precede the end of the client's stream, then close."""
+        if self._session is not None:
+            self._session.end_input()
         self.close_when_done()
         return not self._transport.is_closing()
 

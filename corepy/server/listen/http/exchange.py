@@ -53,6 +53,9 @@ class Session(Protocol):
     def receive(self, data: bytes) -> None:
         """Process input, up to the limits of the connection; with b"" what was received before."""
 
+    def end_input(self) -> None:
+        """Give up what the client cannot complete: it sends nothing more."""
+
     def expire(self, now: float) -> None:
         """Give up the requests whose clients take too long to send them, or to read responses."""
 

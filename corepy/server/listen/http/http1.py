@@ -68,7 +68,10 @@ class HTTP1Session:
                     self._wait_for_data()
                 break
             left -= COST if type(event) is h11.Request else 1
-            if event is h11.PAUSED or type(event) is h11.ConnectionClosed:
+            if type(event) is h11.ConnectionClosed:
+                self._connection.close_when_done()
+                break
+            if event is h11.PAUSED:
                 break
             self._process(event)
         self.is_behind = self._is_answering or left <= 0
@@ -95,6 +98,10 @@ class HTTP1Session:
     def _open(self, request: h11.Request) -> None:
         self._since = self._since or monotonic()
         self._connection.note_request(self._since)
+        problem = _problem(request)
+        if problem:
+            self._refuse(problem)
+            return
         method = request.method.decode("latin-1")
         self._is_head = method == "HEAD"
         self._is_open = True
@@ -146,6 +153,11 @@ class HTTP1Session:
             self._respond(self._number, status, doh.fields(doh.TEXT, len(text)), text)
         self._connection.close_when_done()
 
+    def end_input(self) -> None:
+        """Let h11 find out whether a request is incomplete."""
+        self._h11.receive_data(b"")
+        self.receive(b"")
+
     def expire(self, now: float) -> None:
         """Refuse a request that takes too long to arrive."""
         limit = self._connection.listener.timeouts.read
@@ -158,3 +170,15 @@ class HTTP1Session:
 
     def end(self) -> None:
         """Do nothing: the end of the connection is its last message."""
+
+
+def _problem(request: h11.Request) -> int:
+    """Return the status of the response to a head that h11 accepts and this server does not.
+
+    A length beside a transfer coding is a sign of request smuggling (RFC 9112 section 6.1).
+    """
+    names = {name for name, _ in request.headers}
+    if b"content-length" in names and b"transfer-encoding" in names:
+        return HTTPStatus.BAD_REQUEST
+    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if size > MAX_HEAD else 0

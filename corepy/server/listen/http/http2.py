@@ -177,9 +177,9 @@ class HTTP2Session:
         """Return the events of received data; end the connection if it breaks the protocol."""
         try:
             return self._h2.receive_data(data)
-        except ProtocolError:
-            self._emit()  # GOAWAY
-            self._stop()
+        except ProtocolError as error:
+            self._h2.clear_outbound_data_buffer()  # GOAWAY, but not for each error
+            self._fail(error.error_code)
             return []
 
     def _take(self, frame: bytes, now: float) -> None:
@@ -358,6 +358,14 @@ class HTTP2Session:
                     self._send_rest(stream_id, stream)
 
     # The end.
+
+    def end_input(self) -> None:
+        """Give up incomplete requests, and responses that wait for a window."""
+        if not self.is_behind:
+            self._buffer = b""
+        for stream_id, stream in list(self._streams.items()):
+            if not stream.is_complete or stream.rest:
+                self._forget(stream_id)
 
     def expire(self, now: float) -> None:
         """Reset the streams of slow clients; end a connection whose frame does not arrive."""

@@ -15,8 +15,8 @@ from aioquic.quic.events import (
 )
 
 from corepy.corefile.zones import SCHEMES
-from corepy.net.quic.connection import Windows
 from corepy.net.quic.http3 import MAX_HEADER, ServerH3, size_of
+from corepy.net.quic.server_connection import Windows
 from corepy.plugin import HTTPS3Limits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.quic_client import MAX_PARTIAL, QUICClient
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aioquic.quic.events import QuicEvent
 
     from corepy.dns import Identity
-    from corepy.net.quic.connection import ServerConnection
+    from corepy.net.quic.server_connection import ServerConnection
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.query_listener import ListenerContext
 
@@ -104,13 +104,13 @@ class H3Client(QUICClient):
     no_error = ErrorCode.H3_NO_ERROR
     excessive_load = ErrorCode.H3_EXCESSIVE_LOAD
 
-    listener: HTTPS3Listener
     streams: dict[int, RequestStream]  # type: ignore[assignment]  # nothing else is added
 
     def __init__(
         self, listener: HTTPS3Listener, quic: ServerConnection, peer: Any, client: Any
     ) -> None:
         super().__init__(listener, quic, peer, client)
+        self._counter = listener.counter
         self._h3: ServerH3 | None = None  # until the client's limits are known
 
     def handle(self, event: QuicEvent) -> None:
@@ -220,7 +220,7 @@ class H3Client(QUICClient):
         self._respond(stream, doh.response(stream.message, wire))
 
     def _respond(self, stream: QueryStream, response: doh.DoHResponse) -> None:
-        self.listener.counter[response.status].inc()
+        self._counter[response.status].inc()
         if self._h3 is None or not self.quic.accepts(stream.number):
             return
         status = str(response.status).encode()
