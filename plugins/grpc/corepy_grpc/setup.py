@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns import names
 from corepy.plugin import Mistakes
 from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy.plugin.upstream_words import read_upstreams
@@ -102,7 +103,14 @@ class _Line:
         self._files = TLSFiles.from_paths(paths)
 
     def _tls_servername(self) -> None:
-        self._settings.server_name = self._c.argument().text
+        token = self._c.argument()
+        try:
+            names.from_text(token.text)
+        except ValueError as error:
+            raise self._c.error(
+                f"not a server name for TLS: {token.text!r}: {error}", token
+            ) from None
+        self._settings.server_name = token.text
 
     def _policy(self) -> None:
         token = self._c.argument()

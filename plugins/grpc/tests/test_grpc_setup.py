@@ -109,6 +109,7 @@ def test_tls(tmp_path, line, is_secure):
         (option("except"), "wrong argument count"),
         (option("policy"), "wrong argument count"),
         (option("tls_servername"), "wrong argument count"),
+        (option("tls_servername a..b"), "not a server name for TLS: 'a..b'"),
         (option("tls a b c d"), "wrong argument count"),
         (option("tls /no/such/ca.pem"), "tls: "),
     ],
