@@ -17,7 +17,7 @@ GOOD = b'{"host": "192.0.2.1"}'
 
 
 def made(*keys, value=GOOD):
-    changed = []
+    changed: list[bytes] = []
     store = Store("/skydns/", changed.append)
     for key in keys:
         store.put(PREFIX + key.encode(), value, 0)
