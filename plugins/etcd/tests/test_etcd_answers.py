@@ -195,8 +195,8 @@ def test_the_servers_of_a_zone(handler):
         *records(servers[1], "A", "10.0.0.3"),
         *records(servers[2], "A", "10.0.0.4", "10.0.0.5"),
     ]
-    expected = records("skydns.test.", "NS", *servers), [], additional
-    assert answer(handler, "skydns.test.", "NS") == expected
+    found = answer(handler, "skydns.test.", "NS")
+    assert found == (records("skydns.test.", "NS", *servers), [], additional)
 
 
 def test_a_pattern_for_a_label(handler):

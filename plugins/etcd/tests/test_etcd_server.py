@@ -147,6 +147,18 @@ def test_credentials(tmp_path, caplog):
         etcd.call("auth/disable", {})
 
 
+def test_certificates_of_both_sides(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    with etcd_server(tmp_path, secure=True) as etcd:
+        etcd.put(f"{FOLDER}/a", {"host": "192.0.2.1"})
+        with serve(corefile(etcd, f"tls {certificate} {key} {certificate}")) as server:
+            assert addresses(server, "a") == ["192.0.2.1"]
+        for files, problem in ((f"{certificate}", "certificate"), ("", "verify failed")):
+            with serve(corefile(etcd, f"tls {files}")) as server:
+                assert addresses(server, "a") == 2
+                assert problem in handler_of(server).source.watcher.problem.lower()
+
+
 def test_an_endpoint_that_is_away_is_passed_over(etcd):
     text = corefile(etcd).replace(etcd.url, f"http://127.0.0.1:1 {etcd.url}")
     for _ in range(3):  # the first endpoint is chosen by chance

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 from corepy.http.http_client import parse_url
 from corepy.plugin import ProcessGroup
@@ -81,7 +82,8 @@ def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
         for number in range(10):
             leader.put(f"n{number}.test", lease=number % 2)
         leader.store.leases.ends[1] = 123.0
-        completed, changed = [], []
+        completed: list[int] = []
+        changed: list[bytes] = []
         store = Store("/skydns/", changed.append)
         store.put(key_of("old.test"), b"{}", 0)
         follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
@@ -106,7 +108,8 @@ def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
 
 def test_a_follower_connects_again_and_keeps_what_it_has(monkeypatch):
     async def scenario():
-        leader, completed = Leader(), []
+        leader = Leader()
+        completed: list[int] = []
         store = Store("/skydns/", lambda key: None)
         leader.put("a.test")
         leader.sync(1)
@@ -165,7 +168,7 @@ def test_the_processes_of_a_server(monkeypatch):
     monkeypatch.setattr(source, "SPACING", 0.0)
 
     async def scenario():
-        forgotten = {"leader": [], "follower": []}
+        forgotten: dict[str, list[Any]] = {"leader": [], "follower": []}
 
         def member(name):
             async def forget_names(predicate):
