@@ -170,10 +170,10 @@ def test_a_wheel_that_is_built_from_an_sdist(tmp_path):
     (sdist,) = tmp_path.glob("corepy_dns-*.tar.gz")
     extract(sdist)
     tree = tmp_path / sdist.name.removesuffix(".tar.gz")
-    files = set(tree.rglob("*"))
+    before = set(tree.rglob("*"))
     hatchling(tree, "wheel", tmp_path)
     # Builds of one tree at a time must not meet in it.
-    assert {it for it in tree.rglob("*") if "__pycache__" not in it.parts} == files
+    assert {it for it in tree.rglob("*") if "__pycache__" not in it.parts} == before
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:
         (name,) = (it for it in files.namelist() if it.endswith("/extra_metadata/commit.txt"))

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import re
 import signal
 from typing import Any
@@ -51,6 +52,11 @@ def test_a_server_that_is_well(capsys):
         text = capsys.readouterr().out
         assert main(["-json"]) == 0
         (status,) = json.loads(capsys.readouterr().out)
+        assert main(["-json", "-pid", str(os.getpid())]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 1
+        assert main(["-pid", "1"]) == 1
+        problem = f"no server has the process ID 1; there is {os.getpid()}"
+        assert capsys.readouterr().err == f"corepy status: {problem}\n"
     shown = [line.rstrip() for line in text.splitlines()]
     assert re.match(r"server         corepy \S+ \((pure|compiled), commit ", shown[0])
     assert re.match(r" +process \d+, up \d+ s, ready$", shown[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 
 import pytest
@@ -231,7 +232,10 @@ def test_the_command(capsys):
     with serve(COREFILE, control=True) as server:
         names = ("b.example.org", "x.denied", "b.example.org")
         codes, out, err = printed(capsys, server, ["-name", "example.org", "-count", "2"], *names)
-        _, lines, _ = printed(capsys, server, ["-rcode=NXDOMAIN", "-json", "-count=1"], *names)
+        words = ["-rcode=NXDOMAIN", "-json", "-count=1", f"-pid={os.getpid()}"]
+        _, lines, _ = printed(capsys, server, words, *names)
+        assert main(["-pid", "1"]) == 1
+        assert "no server has the process ID 1" in capsys.readouterr().err
     assert (codes, err) == ([0], "")
     first, second = out.splitlines()
     assert "  udp  b.example.org.  A  NOERROR  " in first
@@ -285,7 +289,7 @@ def test_the_command_ends_with_the_server(monkeypatch, capsys):
             raise reply
         return reply
 
-    monkeypatch.setattr(tail_queries, "answers", lambda *_: [("socket", {"id": "x"})])
+    monkeypatch.setattr(tail_queries, "answers", lambda *_, pid: [("socket", {"id": "x"})])
     monkeypatch.setattr(tail_queries, "ask", ask)
     assert main([]) == 1
     assert capsys.readouterr().err == (

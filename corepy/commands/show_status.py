@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from corepy.commands.running_servers import answers
+from corepy.commands.running_servers import add_pid, answers
 from corepy.commands.standard_output import write_output
 from corepy.flags import Parser
 from corepy.plugin.control_client import ControlError
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     flags = parser().read(arguments)
     try:
-        found = [status for _, status in answers("status")]
+        found = [status for _, status in answers("status", pid=flags.pid)]
     except ControlError as error:
         sys.stderr.write(f"corepy status: {error}\n")
         return EXIT_FAILURE
@@ -43,9 +43,10 @@ def parser() -> Parser:
     """Return the parser for the arguments of `corepy status`."""
     parser = Parser(
         "corepy status",
-        "corepy status [-json]",
+        "corepy status [-json] [-pid PID]",
         "Show the state of the running servers of this host.",
         "exit code: 0 if all is well, 1 if no server answers, 3 if a server has a problem",
     )
     parser.flag("json", action="store_true", help="print JSON, a list with an object per server")
+    add_pid(parser, "only the server with this process ID")
     return parser

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.commands.figures_text import number, printable, seconds
-from corepy.commands.running_servers import answers
+from corepy.commands.running_servers import add_pid, answers
 from corepy.commands.standard_output import write_output
 from corepy.flags import Parser
 from corepy.plugin.control_client import ControlError, ServerGoneError, ask
@@ -35,10 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command until it is interrupted and return its exit code."""
     flags = parser().read(arguments)
     try:
-        watched = {path: opened["id"] for path, opened in answers("tail", _argument(flags))}
+        found = answers("tail", _argument(flags), pid=flags.pid)
     except (CommandError, ControlError) as error:
         sys.stderr.write(f"corepy tail: {error}\n")
         return EXIT_FAILURE
+    watched = {path: opened["id"] for path, opened in found}
     tail = _Tail(watched, as_json=flags.json, most=flags.count)
     try:
         return tail.run()
@@ -53,7 +54,7 @@ def parser() -> Parser:
     parser = Parser(
         "corepy tail",
         "corepy tail [-name ZONE] [-client CIDR] [-type TYPE] [-rcode RCODE] [-slow DURATION]\n"
-        "                   [-count N] [-json]",
+        "                   [-count N] [-json] [-pid PID]",
         "Show the queries of the running servers of this host as they are answered.",
     )
     flag = parser.flag
@@ -64,6 +65,7 @@ def parser() -> Parser:
     flag("slow", type=_duration, metavar="DURATION", help="only queries that took as long, as 50ms")
     flag("count", type=_count, metavar="N", help="quit after N queries")
     flag("json", action="store_true", help="print a JSON object per line")
+    add_pid(parser, "only the server with this process ID")
     return parser
 
 

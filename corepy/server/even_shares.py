@@ -32,20 +32,22 @@ class EvenShares:
         These are all groups of this server. The sockets stay open until the next call, or `stop`.
         """
         self._groups = groups
-        self._distribute()
+        for sock in list(groups):
+            self._distribute(sock, members(sock))
         if self._groups and self._task is None:
             self._task = asyncio.create_task(self._watch())
 
-    def _distribute(self) -> None:
-        for sock, number in list(self._groups.items()):
-            if members(sock) == number:
-                share_evenly(sock, number)
-                del self._groups[sock]
+    def _distribute(self, sock: socket.socket, present: int) -> None:
+        """Distribute queries in the group of `sock` if the sockets `present` are this server's."""
+        if self._groups.get(sock) == present:
+            share_evenly(sock, present)
+            del self._groups[sock]
 
     async def _watch(self) -> None:
         while self._groups:
             await asyncio.sleep(INTERVAL)
-            self._distribute()
+            for sock in list(self._groups):  # the table has all sockets of the host
+                self._distribute(sock, await asyncio.to_thread(members, sock))
         self._task = None
 
     async def stop(self) -> None:

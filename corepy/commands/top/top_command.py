@@ -9,6 +9,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from corepy.commands.running_servers import add_pid, answers
 from corepy.commands.standard_output import write_output
 from corepy.flags import Parser
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
@@ -50,7 +51,7 @@ def parser() -> Parser:
         "interval", type=_interval, default=2.0, metavar="SECONDS",
         help="seconds between two refreshes (default 2)",
     )  # fmt: skip
-    flag("pid", type=_pid, metavar="PID", help="show the server with this process ID")
+    add_pid(parser, "show the server with this process ID")
     flag("ascii", action="store_true", help="draw graphs with ASCII characters only")
     return parser
 
@@ -64,12 +65,6 @@ def _interval(text: str) -> float:
         limits = f"{SHORTEST:g} to {LONGEST:g}"
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds ({limits})")
     return value
-
-
-def _pid(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process ID")
-    return int(text)
 
 
 def glyphs(flags: argparse.Namespace, *, is_plain: bool = False) -> Glyphs:
@@ -105,15 +100,8 @@ def _once(flags: argparse.Namespace) -> int:
 
 def _documents(flags: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the statistics of all servers of this host, or of one; raises `ControlError`."""
-    from corepy.commands.running_servers import answers
-    from corepy.plugin.control_client import ControlError, process_of
-
-    found = answers("stats", {"top": 20, "history": True})
-    wanted = [it for path, it in found if flags.pid in (None, process_of(path))]
-    if not wanted:
-        running = ", ".join(str(process_of(path)) for path, _ in found)
-        raise ControlError(f"no server has the process ID {flags.pid}; there is {running}")
-    return wanted
+    found = answers("stats", {"top": 20, "history": True}, pid=flags.pid)
+    return [statistics for _, statistics in found]
 
 
 def _run(flags: argparse.Namespace) -> int:
