@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import secrets
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,6 +19,7 @@ from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
+from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
 from corepy_tls.storage import locked, read_json, write_json
 
@@ -182,17 +182,11 @@ class AcmeCertificate:
 
     async def _obtain(self) -> None:
         """Order a certificate, and store it."""
-        # It takes a tenth of a second to import the modules for keys and certificates.
-        acme_order = await in_thread(lambda: import_module("corepy_tls.acme_order"))
-        settings = self.settings
-
-        async def publish(proofs: dict[bytes, list[str]]) -> None:
-            await in_thread(lambda: write_challenges(settings.storage, proofs))
-
+        storage = self.settings.storage
         try:
-            stored = await acme_order.obtain(settings, self._account, publish)
+            stored = await obtain_apart(self.settings, self._account)
         finally:
-            await publish({})
+            await in_thread(lambda: write_challenges(storage, {}))
         await in_thread(lambda: write_json(self._path, stored))
 
     def _failures(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.upstream import free_sockets
-from corepy_tls import acme_certificate
+from corepy_tls import acme_certificate, acme_process
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
 from corepy_tls.acme_client import NONCE_ATTEMPTS, AcmeClient, AcmeError
 from corepy_tls.acme_http import CAConnection, Response
@@ -383,3 +384,41 @@ def test_only_the_leader_orders_and_a_reload_keeps_its_order(settings, monkeypat
         assert task.cancelled()
 
     asyncio.run(run())
+
+
+def run_process(settings, account):
+    return asyncio.run(acme_process.obtain_apart(settings, account))
+
+
+def test_the_process_that_orders(settings, tmp_path, monkeypatch):
+    account = tmp_path / "account.json"
+    more = AcmeSettings(
+        settings.domains, settings.storage, "a@example", "http://127.0.0.1:1/", None, ("::1", 53)
+    )
+    for each in (settings, more, AcmeSettings(("a.example",), tmp_path, ca_root=tmp_path / "ca")):
+        assert acme_process.read_job(acme_process.job(each, account)) == (each, account)
+    with pytest.raises(AcmeError, match=re.escape("http://127.0.0.1:1/: Connection refused")):
+        run_process(more, account)
+    account.write_text('{"key": "damaged"}')
+    with pytest.raises(AcmeError, match="the key of the account is damaged"):
+        run_process(more, account)
+    monkeypatch.setattr(acme_process, "job", lambda *_: b"no job")
+    with pytest.raises(AcmeError, match="JSONDecodeError"):
+        run_process(more, account)
+
+
+def test_a_process_that_takes_too_long_is_killed(settings, tmp_path, monkeypatch):
+    """Its standard input stays open here, so that it waits."""
+    started = []
+
+    async def create(*arguments, **options):
+        process = await create_subprocess_exec("sleep", "1000", **options)
+        started.append(process)
+        return process
+
+    create_subprocess_exec = asyncio.create_subprocess_exec
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
+    monkeypatch.setattr(acme_process, "PATIENCE", 0.0)
+    with pytest.raises(AcmeError, match="the order took more than 0 s"):
+        run_process(settings, tmp_path / "account.json")
+    assert started[0].returncode == -9
