@@ -32,6 +32,9 @@ LOG: Final = plugin_logger("tls")
 INTERVAL: Final = 10.0
 """Seconds between two looks at the file."""
 
+FIRST_INTERVAL: Final = 1.0
+"""The same while there is no certificate."""
+
 RENEW_AT: Final = 2 / 3
 """The part of its validity after which a certificate is renewed."""
 
@@ -133,7 +136,7 @@ class AcmeCertificate:
             await in_thread(self.load)
             if leads and await in_thread(lambda: self.seconds_until_due() <= 0):
                 await self._attempt()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
     def seconds_until_due(self) -> float:
         """Return the seconds until a certificate is ordered; not positive if it is due."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import ssl
 import time
 
 import pytest
@@ -199,7 +200,7 @@ def test_an_attempt_waits_for_that_of_another_process(settings, monkeypatch):
     asyncio.run(certificate._attempt())
 
 
-class FakeCA:
+class FakeCA(CAConnection):
     """Answers requests with the responses of a list."""
 
     def __init__(self, *responses):
@@ -290,8 +291,6 @@ def test_a_certificate_that_was_not_ordered(tmp_path):
 
 
 def ask_ca(url, resolver=None):
-    import ssl
-
     connection = CAConnection(ssl.create_default_context(), resolver)
     return asyncio.run(connection.request("GET", url))
 
@@ -310,7 +309,8 @@ def fetch(content, host="127.0.0.1", resolver=None):
     async def run():
         async with await serve_once(content) as server:
             port = server.sockets[0].getsockname()[1]
-            return await CAConnection(None, resolver).request("GET", f"http://{host}:{port}/dir")
+            connection = CAConnection(ssl.create_default_context(), resolver)
+            return await connection.request("GET", f"http://{host}:{port}/dir")
 
     return asyncio.run(run())
 
@@ -409,7 +409,7 @@ def test_the_process_that_orders(settings, tmp_path, monkeypatch):
 
 def test_a_process_that_takes_too_long_is_killed(settings, tmp_path, monkeypatch):
     """Its standard input stays open here, so that it waits."""
-    started = []
+    started: list[asyncio.subprocess.Process] = []
 
     async def create(*arguments, **options):
         process = await create_subprocess_exec("sleep", "1000", **options)
