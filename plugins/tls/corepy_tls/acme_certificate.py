@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -21,7 +22,7 @@ from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
-from corepy_tls.storage import locked, read_json, write_json
+from corepy_tls.storage import lock, read_json, write_json
 
 if TYPE_CHECKING:
     from corepy.plugin.reading import FileVersion
@@ -134,7 +135,7 @@ class AcmeCertificate:
     async def _run(self, *, leads: bool) -> None:
         while True:
             await in_thread(self.load)
-            if leads and await in_thread(lambda: self.seconds_until_due() <= 0):
+            if leads and await in_thread(self.seconds_until_due) <= 0:
                 await self._attempt()
             await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
@@ -155,17 +156,22 @@ class AcmeCertificate:
     async def _attempt(self) -> None:
         """Order a certificate unless another process is doing so."""
         try:
-            with locked(self.settings.storage) as is_ours:
-                if not is_ours:
-                    return
+            descriptor = await in_thread(lambda: lock(self.settings.storage))
+            if descriptor is None:
+                return
+            try:
                 await in_thread(self.load)
-                if self.seconds_until_due() <= 0:
+                if await in_thread(self.seconds_until_due) <= 0:
                     await self._order()
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            self._report(f"cannot use the folder {self.settings.storage}: {error.strerror}")
+            problem = f"cannot use the folder {self.settings.storage}: {error.strerror}"
+            if problem != self.problem:  # it is tried again every few seconds
+                self._report(problem)
 
     async def _order(self) -> None:
-        failures = self._failures() + 1
+        failures = 1 + await in_thread(self._failures)
         delay = min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY)
         await in_thread(
             lambda: self._note(failures, delay)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import ssl
+import threading
 import time
 
 import pytest
@@ -11,14 +13,14 @@ import pytest
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.upstream import free_sockets
-from corepy_tls import acme_certificate, acme_process
+from corepy_tls import acme_certificate, acme_process, challenges
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
 from corepy_tls.acme_client import NONCE_ATTEMPTS, AcmeClient, AcmeError
 from corepy_tls.acme_http import CAConnection, Response
 from corepy_tls.acme_keys import AccountKey, new_key, signing_request, validity
 from corepy_tls.acme_settings import AcmeSettings, challenge_name
-from corepy_tls.challenges import ChallengeHandler, read_challenges, write_challenges
-from corepy_tls.storage import locked, read_json, write_json
+from corepy_tls.challenges import ChallengeHandler, Reader, read_challenges, write_challenges
+from corepy_tls.storage import lock, read_json, write_json
 
 NAME = "_acme-challenge.dns.example."
 WIRE = challenge_name("dns.example")
@@ -105,10 +107,13 @@ def test_files_are_private_and_replaced_at_once(tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
-    with locked(tmp_path) as first, locked(tmp_path) as second:
-        assert (first, second) == (True, False)
-    with locked(tmp_path) as third:
-        assert third
+    first = lock(tmp_path)
+    assert first is not None
+    assert lock(tmp_path) is None
+    os.close(first)
+    again = lock(tmp_path)
+    assert again is not None
+    os.close(again)
 
 
 @pytest.fixture
@@ -187,15 +192,18 @@ def test_the_delays_of_further_attempts(settings, monkeypatch, now, caplog):
 def test_a_folder_that_cannot_be_used(tmp_path, caplog):
     (tmp_path / "file").touch()
     certificate = AcmeCertificate(AcmeSettings(("dns.example",), tmp_path / "file" / "storage"))
-    asyncio.run(certificate._attempt())
+    for _ in range(3):
+        asyncio.run(certificate._attempt())
     assert f"cannot use the folder {tmp_path}/file/storage: Not a directory" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_an_attempt_waits_for_that_of_another_process(settings, monkeypatch):
     certificate = AcmeCertificate(settings)
     monkeypatch.setattr(certificate, "_order", lambda: pytest.fail("two at a time"))
-    with locked(settings.storage):
-        asyncio.run(certificate._attempt())
+    descriptor = lock(settings.storage)
+    asyncio.run(certificate._attempt())
+    os.close(descriptor)
     write_json(certificate._attempts, {"not_before": time.time() + 100})  # it has just ended
     asyncio.run(certificate._attempt())
 
@@ -422,3 +430,27 @@ def test_a_process_that_takes_too_long_is_killed(settings, tmp_path, monkeypatch
     with pytest.raises(AcmeError, match="the order took more than 0 s"):
         run_process(settings, tmp_path / "account.json")
     assert started[0].returncode == -9
+
+
+def test_a_slow_file_system_holds_only_the_queries_for_proofs(settings, monkeypatch):
+    """They share one thread, and a cancelled one leaves it to the others."""
+    entered, leave, calls = threading.Event(), threading.Event(), []
+
+    def read(storage, name):
+        calls.append(name)
+        entered.set()
+        leave.wait(60)
+        return ["proof"]
+
+    monkeypatch.setattr(challenges, "read_challenges", read)
+
+    async def run():
+        reader = Reader([settings.storage], WIRE)
+        tasks = [asyncio.create_task(reader.read()) for _ in range(3)]
+        await asyncio.to_thread(entered.wait, 60)
+        tasks[0].cancel()
+        leave.set()
+        return await asyncio.gather(*tasks[1:])
+
+    assert asyncio.run(run()) == [["proof"], ["proof"]]
+    assert calls == [WIRE]
