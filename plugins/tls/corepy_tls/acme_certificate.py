@@ -22,6 +22,7 @@ from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
+from corepy_tls.contexts import ClientAuth, Material, create_context
 from corepy_tls.storage import lock, read_json, write_json
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ SHORTEST_LIFE: Final = 3600.0
 """Minimum seconds between two successful attempts."""
 
 
+_LONGEST_NAME: Final = 100
+"""Characters of a domain in the name of a file."""
+
+
 class Issued(NamedTuple):
     """A certificate with its key."""
 
@@ -79,7 +84,8 @@ class AcmeCertificate:
         self.problem = ""
         self.issued: Issued | None = None
         self.fingerprint = b""
-        name = f"{settings.domains[0].replace('*', 'wildcard')}-{settings.identity.hex()[:16]}"
+        domain = settings.domains[0].replace("*", "wildcard")[:_LONGEST_NAME]
+        name = f"{domain}-{settings.identity.hex()[:16]}"
         self._path = settings.storage / "certificates" / f"{name}.json"
         self._attempts = settings.storage / "attempts" / f"{name}.json"
         self._account = settings.storage / "accounts" / f"{_digest(settings.ca)}.json"
@@ -111,6 +117,7 @@ class AcmeCertificate:
                 float(stored["begin"]),
                 float(stored["end"]),
             )
+            create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
         except (AttributeError, KeyError, TypeError, ValueError):
             LOG.error("%s is damaged", self._path)
             return
