@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import dnslib
@@ -66,11 +67,9 @@ def test_a_reply_without_room_for_padding_is_sent_whole(left: int, total: int) -
 
 
 def test_padding_leaves_room_for_the_signature() -> None:
-    class Signer:
-        reserved = 100
-
+    signer: Any = SimpleNamespace(reserved=100)
     asked = padded()
-    asked.identity = replace(asked.identity, signer=Signer())
+    asked.identity = replace(asked.identity, signer=signer)
     assert (len(finish(asked, reply_with(1))) + 100) % 468 == 0
 
 
