@@ -35,7 +35,7 @@ class Watches(ObservingHandler):
         self.seen.append(request.name)
 
 
-class Texts(list):
+class Texts(list[str]):
     """The arguments of all directives."""
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,8 +20,10 @@ from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
+from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
-from corepy_tls.storage import locked, read_json, write_json
+from corepy_tls.contexts import ClientAuth, Material, create_context
+from corepy_tls.storage import lock, read_json, write_json
 
 if TYPE_CHECKING:
     from corepy.plugin.reading import FileVersion
@@ -31,6 +33,9 @@ LOG: Final = plugin_logger("tls")
 
 INTERVAL: Final = 10.0
 """Seconds between two looks at the file."""
+
+FIRST_INTERVAL: Final = 1.0
+"""The same while there is no certificate."""
 
 RENEW_AT: Final = 2 / 3
 """The part of its validity after which a certificate is renewed."""
@@ -47,6 +52,10 @@ Let's Encrypt permits five failures an hour for a domain.
 
 SHORTEST_LIFE: Final = 3600.0
 """Minimum seconds between two successful attempts."""
+
+
+_LONGEST_NAME: Final = 100
+"""Characters of a domain in the name of a file."""
 
 
 class Issued(NamedTuple):
@@ -75,7 +84,8 @@ class AcmeCertificate:
         self.problem = ""
         self.issued: Issued | None = None
         self.fingerprint = b""
-        name = f"{settings.domains[0].replace('*', 'wildcard')}-{settings.identity.hex()[:16]}"
+        domain = settings.domains[0].replace("*", "wildcard")[:_LONGEST_NAME]
+        name = f"{domain}-{settings.identity.hex()[:16]}"
         self._path = settings.storage / "certificates" / f"{name}.json"
         self._attempts = settings.storage / "attempts" / f"{name}.json"
         self._account = settings.storage / "accounts" / f"{_digest(settings.ca)}.json"
@@ -107,6 +117,7 @@ class AcmeCertificate:
                 float(stored["begin"]),
                 float(stored["end"]),
             )
+            create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
         except (AttributeError, KeyError, TypeError, ValueError):
             LOG.error("%s is damaged", self._path)
             return
@@ -131,9 +142,9 @@ class AcmeCertificate:
     async def _run(self, *, leads: bool) -> None:
         while True:
             await in_thread(self.load)
-            if leads and await in_thread(lambda: self.seconds_until_due() <= 0):
+            if leads and await in_thread(self.seconds_until_due) <= 0:
                 await self._attempt()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
     def seconds_until_due(self) -> float:
         """Return the seconds until a certificate is ordered; not positive if it is due."""
@@ -152,17 +163,22 @@ class AcmeCertificate:
     async def _attempt(self) -> None:
         """Order a certificate unless another process is doing so."""
         try:
-            with locked(self.settings.storage) as is_ours:
-                if not is_ours:
-                    return
+            descriptor = await in_thread(lambda: lock(self.settings.storage))
+            if descriptor is None:
+                return
+            try:
                 await in_thread(self.load)
-                if self.seconds_until_due() <= 0:
+                if await in_thread(self.seconds_until_due) <= 0:
                     await self._order()
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            self._report(f"cannot use the folder {self.settings.storage}: {error.strerror}")
+            problem = f"cannot use the folder {self.settings.storage}: {error.strerror}"
+            if problem != self.problem:  # it is tried again every few seconds
+                self._report(problem)
 
     async def _order(self) -> None:
-        failures = self._failures() + 1
+        failures = 1 + await in_thread(self._failures)
         delay = min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY)
         await in_thread(
             lambda: self._note(failures, delay)
@@ -182,17 +198,11 @@ class AcmeCertificate:
 
     async def _obtain(self) -> None:
         """Order a certificate, and store it."""
-        # It takes a tenth of a second to import the modules for keys and certificates.
-        acme_order = await in_thread(lambda: import_module("corepy_tls.acme_order"))
-        settings = self.settings
-
-        async def publish(proofs: dict[bytes, list[str]]) -> None:
-            await in_thread(lambda: write_challenges(settings.storage, proofs))
-
+        storage = self.settings.storage
         try:
-            stored = await acme_order.obtain(settings, self._account, publish)
+            stored = await obtain_apart(self.settings, self._account)
         finally:
-            await publish({})
+            await in_thread(lambda: write_challenges(storage, {}))
         await in_thread(lambda: write_json(self._path, stored))
 
     def _failures(self) -> int:

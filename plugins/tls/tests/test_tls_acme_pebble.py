@@ -7,6 +7,7 @@ import ssl
 import stat
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
@@ -27,7 +28,7 @@ class CA(NamedTuple):
     """A running CA."""
 
     directory: str
-    authority: str
+    authority: Path
     """The file with the certificate of the authority for the connection to the CA."""
 
     roots: str
