@@ -345,6 +345,18 @@ def test_the_end_is_repeated_for_a_client_that_has_not_noticed(doq, client):
     assert client.close_code() == 2
 
 
+def test_a_connection_that_is_only_kept_alive_ends(tmp_path):
+    with running(tmp_path, "timeouts {\n idle 1s\n}") as doq, doq.connect() as client:
+        client.ask(ask())
+
+        def is_closed():
+            client.quic.send_ping(1)
+            return client.closed is not None
+
+        client.until(is_closed)
+        assert client.closed == 0
+
+
 def test_an_idle_connection_ends(tmp_path):
     with running(tmp_path, "timeouts {\n idle 1s\n}") as doq, doq.connect() as client:
         client.ask(ask())

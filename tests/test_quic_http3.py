@@ -119,6 +119,17 @@ def test_requests_without_a_query(client, request_, status):
     assert client.get(ask("after"))[0] == 200
 
 
+def test_a_refused_request_may_go_on(client):
+    """Until the client notices."""
+    other = client.begin(b"POST", b"/none", content=bytes(100), end=False)
+    client.peer.send()
+    for end in (False, True):
+        client.h3.send_data(other, bytes(100), end_stream=end)
+        client.peer.send()
+    assert client.response(other)[0] == 404
+    assert client.get(ask("after"))[0] == 200
+
+
 def test_a_request_with_trailers(client):
     stream = client.begin(b"POST", extra=[MEDIA], content=ask("trailers"), end=False)
     client.h3.send_headers(stream, [(b"checksum", b"1")], end_stream=True)
