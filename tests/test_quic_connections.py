@@ -3,10 +3,12 @@
 import random
 import socket
 import time
+from datetime import UTC, datetime
 
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.tls import CipherSuite, Epoch, SessionTicket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +46,7 @@ def datagram(address, data):
         sock.connect(address)
         sock.settimeout(WAIT)
         sock.send(data)
-        found = []
+        found: list[bytes] = []
         for _ in range(2):  # the server may receive the first of these with the datagram
             packet, answer = probe()
             sock.send(packet)
@@ -110,13 +112,11 @@ def test_a_ticket_is_used_once(doq):
 
 
 def test_the_number_of_sessions_is_bounded():
-    class Session:
-        def __init__(self, ticket):
-            self.ticket = ticket
-
+    now = datetime.now(UTC)
+    suite = CipherSuite.AES_128_GCM_SHA256
     tickets = Tickets(2)
     for ticket in (b"1", b"2", b"3"):
-        tickets.keep(Session(ticket))
+        tickets.keep(SessionTicket(0, suite, now, now, b"", "", ticket))
     assert len(tickets) == 2
     assert tickets.take(b"1") is None
     assert tickets.take(b"3").ticket == b"3"
@@ -309,8 +309,6 @@ def test_memory_for_data_behind_a_gap_is_bounded(client, doq):
 
 def test_a_handshake_that_is_too_long_is_refused(doq):
     with QUICPeer(doq.address, doq.files.authority) as client:
-        from aioquic.tls import Epoch
-
         sender = client.quic._crypto_streams[Epoch.INITIAL].sender
         sender._buffer_start = sender._buffer_stop = 1 << 16
         sender._pending.subtract(0, 1 << 16)
