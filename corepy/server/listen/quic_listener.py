@@ -22,7 +22,7 @@ from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -244,14 +244,16 @@ class QUICListener(Listener):
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""
-        now, self._received = self._received[:PER_TURN], self._received[PER_TURN:]
+        now, later = self._received[:PER_TURN], self._received[PER_TURN:]
+        self._received = [*self.demultiplexer.receive(now), *later]
         self._is_processing = bool(self._received)
         if self._is_processing:
             self._loop.call_soon(self._process)
-        self.demultiplexer.receive(now)
 
     def _on_relayed(self) -> None:
-        self.demultiplexer.receive(self._relay.receive(), is_relayed=True)
+        left: Sequence[Datagram] = self._relay.receive()
+        while left:  # few, since the other listener has limits of its own
+            left = self.demultiplexer.receive(left, is_relayed=True)
 
     # Time limits
 
