@@ -132,6 +132,10 @@ class Demultiplexer:
         """The number of connections, those that begin and end included."""
         return len(self._ids)
 
+    def knows(self, datagram: Datagram) -> bool:
+        """Return whether a datagram belongs to a connection of this listener."""
+        return destination(datagram.data) in self._by_id
+
     def receive(
         self, datagrams: Sequence[Datagram], *, is_relayed: bool = False
     ) -> Sequence[Datagram]:
