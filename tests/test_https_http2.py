@@ -15,8 +15,7 @@ import pytest
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from corepy.plugin import Handler
-from corepy.server.listen.http import http_connection
-from corepy.server.listen.http import credit, http2
+from corepy.server.listen.http import credit, http2, http_connection
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
