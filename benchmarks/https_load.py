@@ -19,7 +19,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from hpack import Encoder, NeverIndexedHeaderTuple
+from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 
 from benchmarks.connections import encryption, messages
 from benchmarks.load import CLIENTS, OUTSTANDING
@@ -57,7 +57,7 @@ class Client:
 
     def _block(self, size: int) -> bytes:
         """Return the header block of a query; the first one fills the table of the server."""
-        fields = [
+        fields: list[tuple[str, str] | HeaderTuple] = [
             (":method", "POST"),
             (":scheme", "https"),
             (":authority", "dns.example"),
