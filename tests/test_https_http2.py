@@ -15,7 +15,7 @@ import pytest
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from corepy.plugin import Handler
-from corepy.server.listen.http import credit, http2, http_connection
+from corepy.server.listen.http import credit, http_connection, streams
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
@@ -154,7 +154,7 @@ def test_queries_that_repeat_have_the_same_responses(server, client):
     assert first[1]["content-type"] == "application/dns-message"
     assert first[1]["cache-control"] == "max-age=60"
     assert first[1]["content-length"] == str(len(first[2]))
-    lane = server.connection()._session._lane
+    lane = server.connection()._session.lane
     for _ in range(4):
         status, fields, content = client.ask(message)
         assert (status, content) == (200, first[2])
@@ -296,7 +296,7 @@ def test_a_response_waits_for_the_window_of_the_connection(server, client):
 def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
     server, client, monkeypatch
 ):
-    monkeypatch.setattr(http2, "MAX_HELD", 1000)
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
     client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)))
     for _ in range(10):
         client.send(client.request(question("large.example.org."))[0])
@@ -304,7 +304,7 @@ def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
 
 
 def test_incomplete_requests_are_limited(server, client, monkeypatch):
-    monkeypatch.setattr(http2, "MAX_HELD", 1000)
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
     block = client.encoder.encode(client.head())
     client.send(frame(h2.HEADERS, h2.END_HEADERS, 1, block))
     client.send(frame(h2.DATA, 0, 1, bytes(600)))
@@ -337,7 +337,9 @@ def expire(server, seconds=100.0):
 
 def streams_of(server):
     return server.server.call(
-        lambda: sum(len(it._session._streams) for it in server.listener.connections if it._session)
+        lambda: sum(
+            len(it._session._streams.open) for it in server.listener.connections if it._session
+        )
     )
 
 
@@ -647,7 +649,7 @@ def test_a_client_that_says_goodbye_gets_its_answers(server, client):
 
 def test_streams_beyond_the_limit_are_refused(server, client):
     session = server.session()
-    server.server.call(lambda: setattr(session, "_max_streams", 1))
+    server.server.call(lambda: setattr(session._streams, "most", 1))
     client.send(client.request(busy())[0])
     wait_until(lambda: server.told.waiting == 1)
     frames, stream = client.request(question())
