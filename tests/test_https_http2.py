@@ -13,9 +13,11 @@ import time
 import dnslib
 import pytest
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corepy.plugin import Handler
-from corepy.server.listen.http import credit, http_connection, streams
+from corepy.server.listen.http import credit, http2, http_connection, streams
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
@@ -65,8 +67,8 @@ class Server:
         (endpoint,) = self.server.server.endpoints.values()
         return endpoint.listeners[0]
 
-    def connect(self, **settings):
-        return h2.connected(self.address, settings=settings.get("settings", {}))
+    def connect(self):
+        return h2.connected(self.address, settings={})
 
     def release(self):
         self.server.call(self.told.gate.set)
@@ -592,6 +594,44 @@ def test_another_preface_is_not_http2(server):
         sock.shutdown(socket.SHUT_WR)
         received = b"".join(iter(lambda: sock.recv(4096), b""))
     assert received.startswith(b"HTTP/1.1 4")
+
+
+def test_a_known_block_inside_another_block_is_a_mistake(client):
+    for _ in range(3):
+        assert client.ask(question())[0] == 200
+    frames, _ = client.request(question())
+    client.send(frame(h2.HEADERS, 0, client.next, b"\x82"), frames)
+    assert client.error() == h2.PROTOCOL_ERROR
+
+
+FRAMES = st.tuples(
+    st.integers(0, 10), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FRAMES, max_size=8), st.booleans())
+def test_any_frames_are_survived(running, frames, is_warm):
+    with running.connect() as client:
+        for _ in range(3 if is_warm else 0):
+            assert client.ask(question())[0] == 200
+        try:
+            client.send(*[frame(*it) for it in frames])
+            client.sock.shutdown(socket.SHUT_WR)
+            client.error()
+        except OSError:
+            pass
+    with running.connect() as other:
+        assert other.ask(question())[0] == 200
+
+
+def test_the_memory_of_closed_streams_is_bounded(server, monkeypatch):
+    assert http2._Connection.MAX_CLOSED_STREAMS == 1000
+    monkeypatch.setattr(http2._Connection, "MAX_CLOSED_STREAMS", 20)
+    with server.connect() as client:
+        for _ in range(40):
+            assert client.ask(b"", client.head(**{":path": "/other"}))[0] == 404
+        assert len(server.session()._h2._closed_streams) == 20
 
 
 # What follows a stream that is closed.

@@ -125,7 +125,11 @@ class HTTP2Session:
             if left <= 0 or self._connection.is_full:
                 self.is_behind = True
                 break
-            if buffer[at + 3] == HeadersFrame.type and self.lane is not None:
+            if (
+                buffer[at + 3] == HeadersFrame.type
+                and self.lane is not None
+                and not self._block_size
+            ):
                 after = self.lane.answer(buffer, at, now)
                 if after == WAIT:
                     break
@@ -146,7 +150,7 @@ class HTTP2Session:
             self._take(frame, now)
         if at or not self._since:
             self._since = now
-        self._buffer = buffer[at:]
+        self._buffer = b"" if self.has_ended else buffer[at:]
         turns.count(most - left)
 
     def _take_preface(self) -> int:
@@ -271,13 +275,19 @@ def _settings(max_streams: int) -> bytes:
     ).serialize()
 
 
+class _Connection(H2Connection):
+    """h2 keeps 65,536 closed streams of each connection, which are several MB."""
+
+    MAX_CLOSED_STREAMS = 1000
+
+
 def _new(max_streams: int) -> H2Connection:
     """Return the state of a connection; the caller sends the settings.
 
     h2 would end the connection at a stream too many. A client may not have seen the limit yet, so
     the session resets such a stream, and h2 has a higher limit.
     """
-    connection = H2Connection(_CONFIG)
+    connection = _Connection(_CONFIG)
     values = {
         SettingCodes.MAX_CONCURRENT_STREAMS: 2 * max_streams + 100,
         SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
