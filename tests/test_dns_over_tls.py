@@ -13,7 +13,6 @@ import dnslib
 import pytest
 
 from corepy.corefile import CorefileError, parse
-from corepy.net.connection_limit import client_of
 from corepy.plugin import Timeouts, control_client
 from corepy.plugin.control_client import ask
 from corepy.server.build.builder import build
@@ -411,8 +410,3 @@ def test_pending_queries_of_one_client_are_limited_over_all_its_connections(file
         assert listener._pending.used == 0
         assert not listener._pending._shares.held
         assert second.ask() == "192.0.2.1"
-
-
-def test_a_host_with_many_ipv6_addresses_is_one_client():
-    first, second = (client_of((f"2001:db8::{number}", 1, 0, 0)) for number in (1, 2))
-    assert first == second != client_of(("2001:db8:0:1::1", 1, 0, 0))

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import weakref
 
 import pytest
 from hypothesis import given
@@ -256,6 +257,18 @@ def test_a_protocol_that_closes_gets_no_more_data():
         pair.feed(pair.outgoing.read())
     assert pair.upper.received == b""
     assert pair.lower.calls == ["close"]
+
+
+def test_the_memory_of_a_connection_is_freed_at_its_end():
+    """Although the stream and the protocol still refer to each other."""
+    pair = Pair().secure()
+    tls = weakref.ref(pair.stream.get_extra_info("ssl_object"))
+    pair.stream.connection_lost(None)
+    assert tls() is None
+    pair.stream.write(b"late")
+    pair.stream.close()
+    pair.feed(b"late")
+    assert pair.lower.calls == []
 
 
 def test_flow_control_is_passed_on():

@@ -2,6 +2,7 @@
 
 import selectors
 import socket
+from functools import partial
 
 import pytest
 
@@ -294,35 +295,50 @@ def arrived(sock):
         return b""
 
 
-@pytest.mark.parametrize("pieces", [(HEADER, b"rest"), (HEADER + b"rest",), (b"rest",)], ids=["apart", "together", "none"])
-def test_a_proxy_header_is_not_passed_on(fallback, pieces):
-    """The first piece holds the whole header, if there is one."""
+PIECES = pytest.mark.parametrize(
+    "pieces",
+    [(HEADER, b"rest"), (HEADER + b"rest",), (b"rest",)],
+    ids=["apart", "together", "none"],
+)
+
+
+@PIECES
+def test_a_proxy_header_of_a_datagram_is_not_passed_on(fallback, pieces):
     wire = query(NAME)
     with (
         selectors.DefaultSelector() as selector,
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        socket.create_server(fallback.sock.getsockname()) as server,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
-        datagrams.bind(("127.0.0.1", 0))
-        datagrams.setblocking(False)
+        listening.bind(("127.0.0.1", 0))
         listening.setblocking(False)
         relay = Relay(selector, fallback.sock.getsockname())
-        relay.start([listening, datagrams])
-        client.connect(datagrams.getsockname())
+        relay.start([listening])
+        client.connect(listening.getsockname())
         for piece in pieces:
             client.send(piece.replace(b"rest", wire))
-        assert turns(selector, lambda: arrived(fallback.sock))[2:] == wire[2:]
+        assert turns(selector, partial(arrived, fallback.sock))[2:] == wire[2:]
+        relay.stop()
+
+
+@PIECES
+def test_a_proxy_header_of_a_connection_is_not_passed_on(pieces):
+    """The first piece holds the whole header, if there is one."""
+    with (
+        selectors.DefaultSelector() as selector,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        listening.setblocking(False)
+        relay = Relay(selector, server.getsockname())
+        relay.start([listening])
         with socket.create_connection(listening.getsockname()) as stream:
-            sent = b""
+            upstream = turns(selector, partial(accepted, server))
             for piece in pieces:
                 stream.sendall(piece)
-                if not sent:
-                    upstream = turns(selector, lambda: accepted(server))
-                sent = turns(selector, lambda: arrived(upstream) or piece == HEADER)
-            assert sent == b"rest"
-            upstream.close()
+                turns(selector, lambda: not relay._silent)  # it has read the first piece
+            with upstream:
+                assert turns(selector, partial(arrived, upstream)) == b"rest"
         relay.stop()
 
 

@@ -27,6 +27,11 @@ _CHUNK: Final = 8 * 1024
 """Bytes that are encrypted at a time: the memory for the result stays allocated."""
 
 
+_EMPTY: Final = ssl.MemoryBIO()
+_ENDED: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_bio(_EMPTY, _EMPTY, server_side=True)
+"""They take the place of the objects of a connection that has ended; nothing uses them."""
+
+
 class SecuredProtocol(Protocol):
     """The protocol above a `TLSStream`: one of asyncio, and a method for the handshake.
 
@@ -103,9 +108,15 @@ class TLSStream:
         self._upper.connection_made(cast("asyncio.Transport", self))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the protocol above."""
+        """End the protocol above, and free the memory of OpenSSL.
+
+        The protocol and the stream refer to each other, so the garbage collector would free it at
+        some later time.
+        """
         self._is_closing = True
         self._upper.connection_lost(exc)
+        self._tls = _ENDED
+        self._incoming = self._outgoing = _EMPTY
 
     def data_received(self, data: bytes) -> None:
         """Continue the handshake, or pass on the data that was received."""

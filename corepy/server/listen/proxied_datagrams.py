@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.address import address_bytes
 from corepy.net.proxy_header import (
     SIGNATURE_1,
     SIGNATURE_2,
@@ -27,6 +28,9 @@ _PREFIX: Final = len(SIGNATURE_1)
 _PREFIXES: Final = (SIGNATURE_1, SIGNATURE_2[:_PREFIX])
 """The beginnings of a header; no query has one, because they contain unknown opcodes."""
 
+_KNOWN_ACTIONS: Final = 4096
+"""Senders whose actions are remembered."""
+
 Stripped = tuple[bytes, bytes | None]
 """The payload of a datagram, and the client's address; None if the peer is the client."""
 
@@ -38,6 +42,7 @@ class ProxiedDatagrams:
         """`label` is the address of the server in logs and metrics."""
         self.policy = policy
         self._refusals = ProxyRefusals(label)
+        self._actions: dict[bytes, ProxyAction] = {}
         self._sessions: OrderedDict[object, tuple[bytes, float]] = OrderedDict()
 
     @classmethod
@@ -58,6 +63,7 @@ class ProxiedDatagrams:
     def follow(self, policy: ProxyPolicy) -> None:
         """Apply another policy, and keep the sessions that it permits."""
         self.policy = policy
+        self._actions.clear()
         self._limit_sessions()
 
     def strip(self, data: bytes, peer: object, now: float) -> Stripped | None:
@@ -71,7 +77,7 @@ class ProxiedDatagrams:
             if policy.session_seconds and self._sessions:
                 return data, self._client_of(peer, now)
             return data, None
-        action = policy.action(peer)
+        action = self._action(peer)
         if action is ProxyAction.SKIP:
             return data, None
         try:
@@ -79,6 +85,16 @@ class ProxiedDatagrams:
         except ProxyHeaderError as error:
             self._refusals.add(peer, error)
             return None
+
+    def _action(self, peer: object) -> ProxyAction:
+        """Return the action of the policy: searching it for each datagram would cost the most."""
+        address = address_bytes(peer)
+        action = self._actions.get(address)
+        if action is None:
+            if len(self._actions) >= _KNOWN_ACTIONS:
+                self._actions.clear()
+            action = self._actions[address] = self.policy.action(peer)
+        return action
 
     def _remove(
         self, data: bytes, peer: object, now: float, action: ProxyAction
@@ -105,7 +121,7 @@ class ProxiedDatagrams:
     def _client_of(self, peer: object, now: float) -> bytes | None:
         """Return the client of the session of `peer`, and extend the session; None without one."""
         client, until = self._sessions.pop(peer, (None, 0.0))
-        if client is None or until <= now or self.policy.action(peer) is not ProxyAction.USE:
+        if client is None or until <= now or self._action(peer) is not ProxyAction.USE:
             return None
         self._sessions[peer] = client, now + self.policy.session_seconds
         return client

@@ -8,6 +8,8 @@ through socket and event loop like every query.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import struct
@@ -97,11 +99,10 @@ def targets(addresses: list[str]) -> list[Target]:
     found = []
     for address in addresses:
         transport, _, rest = address.partition("://")
-        if transport == "dns":
-            host, _, port = rest.rpartition(":")
-            host = host.strip("[]") or "127.0.0.1"
-            for protocol, ask in (("udp", ask_udp), ("tcp", ask_tcp)):
-                found.append(Target(protocol, host, int(port), ask))
+        host, _, port = rest.rpartition(":")
+        host = host.strip("[]") or "127.0.0.1"
+        for protocol, ask in _CLIENTS.get(transport, ()):
+            found.append(Target(protocol, host, int(port), ask))
     return found
 
 
@@ -127,6 +128,27 @@ async def ask_tcp(host: str, port: int) -> None:
                 if not piece:
                     raise ConnectionResetError("connection closed without an answer")
                 answer += piece
+
+
+async def ask_tls(host: str, port: int) -> None:
+    """Query over a new TLS connection and wait for the answer; raises OSError.
+
+    A connection that the server closes counts as an answer: it may have no certificate yet.
+    """
+    from corepy.net.tls_probe import answers
+
+    query = _query()
+    framed = len(query).to_bytes(2, "big") + query
+    with contextlib.suppress(ConnectionResetError):
+        if not await answers(_sockaddr(host, port), ("dot",), framed, query[:2]):
+            raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed")
+
+
+_CLIENTS: Final = {
+    "dns": (("udp", ask_udp), ("tcp", ask_tcp)),
+    "tls": (("tls", ask_tls),),
+}
+"""The protocols of each transport that is checked, with their clients."""
 
 
 def _query() -> bytes:

@@ -13,6 +13,7 @@ from corepy.plugin import Handler, ProcessGroup, StartupError, hookimpl
 from corepy.testing import TestServer, http_get, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
+from corepy.testing.tls import CERTIFICATE, KEY
 from corepy_health import overload, probe
 from corepy_health.health import Health
 
@@ -99,6 +100,41 @@ def test_is_not_ready_while_one_protocol_is_dead(impatient, protocol: str) -> No
         with Deaf(server, protocol):
             wait_until(lambda: not health.ready())
         wait_until(health.ready)
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """The text of a server for DNS over TLS that demands certificates of clients."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_text(CERTIFICATE)
+    key.write_text(KEY)
+    demand = "{\nclient_auth require_and_verify\n}"
+    tls = f"tls {certificate} {key} {certificate} {demand}\n"
+    return TEXT.replace(". {\n", "tls://.:0 {\n" + tls)
+
+
+def test_notices_a_deaf_listener_for_tls(encrypted, forgiving) -> None:
+    with serve(encrypted) as server:
+        (target,) = health_of(server)._targets
+        wait_for_answers(server)
+        with Deaf(server, "tcp"):
+            wait_until(lambda: target.is_late)
+            assert target.label == f"tls 127.0.0.1:{server.address[1]}"
+        wait_for_answers(server)
+        assert get(port_of(server))[0] == 200
+
+
+def test_a_server_that_waits_for_its_certificate_is_healthy(encrypted, monkeypatch) -> None:
+    with serve(encrypted) as server:
+        (endpoint,) = server.server.endpoints.values()
+        source = endpoint.listener("tcp")._tls._source
+
+        def fail():
+            raise OSError("no certificate yet")
+
+        monkeypatch.setattr(source, "_fingerprint", b"other")
+        monkeypatch.setattr(source, "create_context", fail)
+        wait_for_answers(server)
 
 
 def test_notices_with_the_real_times() -> None:

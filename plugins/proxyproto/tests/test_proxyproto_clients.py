@@ -134,7 +134,7 @@ def test_the_packet_cache_and_observers(capsys, tmp_path):
         ".:0 {\nbind 127.0.0.1\nproxyproto\nwatches\n"
         f"dnstap {tmp_path / 'socket'}\nlog . {{remote}}:{{port}}\ncache\n{ONE}\n}}\n"
     )
-    tapped = []
+    tapped: list[bytes] = []
     clients = [(CLIENT, 4001), (OTHER, 4002), (CLIENT, 4003)]
     with serve(text, plugins=with_handlers(watches=Watches)) as server:
         (watches,) = server.plugins(Watches)

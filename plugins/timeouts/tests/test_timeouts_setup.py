@@ -37,6 +37,22 @@ def test_a_number_of_queries(number, expected):
 
 
 @pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("maxconnections 100", (100, None, None)),
+        ("maxconnections 100 10", (100, 10, None)),
+        ("maxpending 64", (None, None, 64)),
+        ("maxconnections 100 10\nmaxconnections 5", (5, 10, None)),
+    ],
+)
+def test_limits_of_connections(option, expected):
+    """CoreDNS does not have them."""
+    timeouts = set_up(f"timeouts {{\n{option}\n}}").config.get(Timeouts)
+    found = timeouts.max_connections, timeouts.max_client_connections, timeouts.max_pending
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("timeouts", "block with no timeouts specified"),
@@ -55,6 +71,12 @@ def test_a_number_of_queries(number, expected):
         ("timeouts {\nmaxtcpqueries -2\n}", "needs to be -1"),
         ("timeouts {\nmaxtcpqueries snake\n}", "not a whole number"),
         ("timeouts {\nmaxtcpqueries 1 2\n}", "wrong argument count"),
+        ("timeouts {\nmaxconnections 0\n}", "needs to be a positive integer"),
+        ("timeouts {\nmaxconnections 4 -1\n}", "needs to be a positive integer"),
+        ("timeouts {\nmaxconnections 1 2 3\n}", "wrong argument count"),
+        ("timeouts {\nmaxconnections\n}", "wrong argument count"),
+        ("timeouts {\nmaxpending 0\n}", "needs to be a positive integer"),
+        ("timeouts {\nmaxpending many\n}", "not a whole number"),
     ],
 )
 def test_refused(text, message):

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
+import secrets
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,6 +19,7 @@ from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
+from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
 from corepy_tls.storage import locked, read_json, write_json
 
@@ -31,6 +31,9 @@ LOG: Final = plugin_logger("tls")
 
 INTERVAL: Final = 10.0
 """Seconds between two looks at the file."""
+
+FIRST_INTERVAL: Final = 1.0
+"""The same while there is no certificate."""
 
 RENEW_AT: Final = 2 / 3
 """The part of its validity after which a certificate is renewed."""
@@ -80,7 +83,7 @@ class AcmeCertificate:
         self._attempts = settings.storage / "attempts" / f"{name}.json"
         self._account = settings.storage / "accounts" / f"{_digest(settings.ca)}.json"
         self._version: FileVersion | None = None
-        self._jitter = random.random() * JITTER  # noqa: S311 it only spreads renewals
+        self._jitter = JITTER * secrets.randbelow(1000) / 1000
         self._users = 0
         self._task: asyncio.Task[None] | None = None
         self.load()
@@ -133,7 +136,7 @@ class AcmeCertificate:
             await in_thread(self.load)
             if leads and await in_thread(lambda: self.seconds_until_due() <= 0):
                 await self._attempt()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
     def seconds_until_due(self) -> float:
         """Return the seconds until a certificate is ordered; not positive if it is due."""
@@ -182,17 +185,11 @@ class AcmeCertificate:
 
     async def _obtain(self) -> None:
         """Order a certificate, and store it."""
-        # It takes a tenth of a second to import the modules for keys and certificates.
-        acme_order = await in_thread(lambda: import_module("corepy_tls.acme_order"))
-        settings = self.settings
-
-        async def publish(proofs: dict[bytes, list[str]]) -> None:
-            await in_thread(lambda: write_challenges(settings.storage, proofs))
-
+        storage = self.settings.storage
         try:
-            stored = await acme_order.obtain(settings, self._account, publish)
+            stored = await obtain_apart(self.settings, self._account)
         finally:
-            await publish({})
+            await in_thread(lambda: write_challenges(storage, {}))
         await in_thread(lambda: write_json(self._path, stored))
 
     def _failures(self) -> int:

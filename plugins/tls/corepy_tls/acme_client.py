@@ -6,13 +6,15 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy_tls.acme_keys import AccountKey, encode
+from corepy_tls.acme_error import AcmeError
+from corepy_tls.acme_keys import encode
 from corepy_tls.acme_settings import challenge_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from corepy_tls.acme_http import CAConnection, Response
+    from corepy_tls.acme_keys import AccountKey
 
     Publish = Callable[[dict[bytes, list[str]]], Awaitable[None]]
 
@@ -23,20 +25,11 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 10.0
 """Seconds between two looks at an order, unless the CA states them."""
 
-NONCE_ATTEMPTS: Final = 5
+NONCE_ATTEMPTS: Final = 10
 """Times that a request is sent whose nonce the CA refuses (RFC 8555 section 6.5)."""
 
 _ERRORS: Final = "urn:ietf:params:acme:error:"
 _LONGEST_REASON: Final = 400
-
-
-class AcmeError(Exception):
-    """The CA refuses a request; the message is its reason."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        """`retry_after` are the seconds that the CA asks to wait, 0 if it does not."""
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class AcmeClient:

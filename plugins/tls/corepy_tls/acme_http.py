@@ -69,7 +69,7 @@ class CAConnection:
         except (h11.RemoteProtocolError, ValueError) as error:
             raise OSError(f"{url}: {error}") from None
         except OSError as error:
-            raise OSError(f"{url}: {error.strerror or error}") from None
+            raise OSError(f"{url}: {_reason(error)}") from None
 
     async def _connect(
         self, target: HTTPTarget
@@ -99,6 +99,13 @@ class CAConnection:
             return [address for addresses in found for address in addresses]
         listed = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         return list(dict.fromkeys(str(address[0]) for *_, address in listed))
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's text, in place of asyncio's "Connect call failed"."""
+    if error.errno and (type(error) is OSError or isinstance(error, ConnectionError)):
+        return os.strerror(error.errno)
+    return str(error.strerror or error)
 
 
 async def _look_up(host: str, qtype: int, resolver: tuple[str, int]) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from corepy.plugin import ServerCertificate, hookimpl
-from corepy_tls.acme_certificate import LOG, AcmeCertificate
+from corepy_tls.acme_certificate import AcmeCertificate, Issued
 from corepy_tls.contexts import ClientAuth, Material, create_context
 
 if TYPE_CHECKING:
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
 
     from corepy.plugin.hooks import LifecycleContext
     from corepy_tls.acme_settings import AcmeSettings
-
-QUIET: Final = 60.0
-"""Minimum seconds between two log lines about handshakes without a certificate."""
 
 
 class AcmeSource:
@@ -28,7 +24,6 @@ class AcmeSource:
         self.settings = settings
         self._certificate = AcmeCertificate.of(settings)
         self._is_using = False
-        self._quiet_until = 0.0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AcmeSource) and self.settings == other.settings
@@ -42,37 +37,29 @@ class AcmeSource:
         return self.settings.identity + self._certificate.fingerprint
 
     def create_context(self) -> ssl.SSLContext:
-        """Return a new context; without a certificate yet, it refuses all handshakes."""
-        issued = self._certificate.issued
-        if issued is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        else:
-            context = create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
+        """Return a new context, which refuses other names; raises OSError without a certificate."""
+        issued = self._issued()
+        context = create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
         context.sni_callback = self._check_name
         return context
 
     def certificate(self) -> ServerCertificate:
         """Return the current certificate; raises OSError if there is none yet."""
-        issued = self._certificate.issued
-        if issued is None:
-            raise OSError(self._missing())
+        issued = self._issued()
         return ServerCertificate(issued.chain, issued.key, verifies_clients=False)
 
-    def _missing(self) -> str:
-        domains = ", ".join(self.settings.domains)
-        reason = self._certificate.problem or "the CA was asked for it"
-        return f"there is no certificate for {domains} yet: {reason}"
+    def _issued(self) -> Issued:
+        issued, problem = self._certificate.issued, self._certificate.problem
+        if issued is None:
+            domains = ", ".join(self.settings.domains)
+            reason = problem or "the CA is being asked for it"
+            raise OSError(f"there is no certificate for {domains} yet: {reason}")
+        return issued
 
     def _check_name(
         self, _tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext
     ) -> int | None:
-        """Refuse a handshake for another name, and each one without a certificate."""
-        if self._certificate.issued is None:
-            now = monotonic()
-            if now >= self._quiet_until:
-                self._quiet_until = now + QUIET
-                LOG.error("a TLS handshake was refused: %s", self._missing())
-            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        """Refuse a handshake for a name that the certificate does not have."""
         if name and not self.settings.covers(name):
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         return None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
+import tempfile
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -67,7 +70,7 @@ def create_private(path: Path) -> None:
 
 def _load_certificate(context: ssl.SSLContext, material: Material) -> None:
     try:
-        with _InMemory(material.chain) as chain, _InMemory(material.key) as key:
+        with _path_of(material.chain) as chain, _path_of(material.key) as key:
             context.load_cert_chain(chain, key, _refuse_password)
     except ssl.SSLError as error:
         raise ValueError(_reason(error)) from None
@@ -96,19 +99,23 @@ def _reason(error: ssl.SSLError | ValueError) -> str:
     return (getattr(error, "reason", "") or str(error)).replace("_", " ").lower()
 
 
-class _InMemory:
-    """A file in memory: OpenSSL's functions for certificate chains read files only.
+@contextmanager
+def _path_of(content: bytes) -> Iterator[str]:
+    """Return the path of a file with `content` within the context.
 
-    The contents of the real files have been read before, so both checks and contexts see the same
-    contents, and OpenSSL never waits for a FIFO.
+    OpenSSL's functions for certificate chains read files only. The contents of the operator's files
+    have been read before, so that checks and contexts see the same contents, and OpenSSL never
+    waits for a FIFO. The file is in memory, and without /proc on disk, for its owner only.
     """
-
-    def __init__(self, content: bytes) -> None:
-        self._descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
-        os.write(self._descriptor, content)
-
-    def __enter__(self) -> str:
-        return f"/proc/self/fd/{self._descriptor}"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as memory:
+        memory.write(content)
+        memory.flush()
+        path = f"/proc/self/fd/{descriptor}"
+        if os.path.exists(path):
+            yield path
+            return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.name

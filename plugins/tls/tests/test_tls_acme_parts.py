@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import ssl
 import time
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.upstream import free_sockets
+from corepy_tls import acme_certificate, acme_process
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
 from corepy_tls.acme_client import NONCE_ATTEMPTS, AcmeClient, AcmeError
 from corepy_tls.acme_http import CAConnection, Response
@@ -197,7 +200,7 @@ def test_an_attempt_waits_for_that_of_another_process(settings, monkeypatch):
     asyncio.run(certificate._attempt())
 
 
-class FakeCA:
+class FakeCA(CAConnection):
     """Answers requests with the responses of a list."""
 
     def __init__(self, *responses):
@@ -288,8 +291,6 @@ def test_a_certificate_that_was_not_ordered(tmp_path):
 
 
 def ask_ca(url, resolver=None):
-    import ssl
-
     connection = CAConnection(ssl.create_default_context(), resolver)
     return asyncio.run(connection.request("GET", url))
 
@@ -308,7 +309,8 @@ def fetch(content, host="127.0.0.1", resolver=None):
     async def run():
         async with await serve_once(content) as server:
             port = server.sockets[0].getsockname()[1]
-            return await CAConnection(None, resolver).request("GET", f"http://{host}:{port}/dir")
+            connection = CAConnection(ssl.create_default_context(), resolver)
+            return await connection.request("GET", f"http://{host}:{port}/dir")
 
     return asyncio.run(run())
 
@@ -350,3 +352,73 @@ def test_a_ca_that_cannot_be_reached():
     tcp.close()
     with pytest.raises(OSError, match="https://127"):
         ask_ca(f"https://127.0.0.1:{port}/dir")
+
+
+def test_only_the_leader_orders_and_a_reload_keeps_its_order(settings, monkeypatch):
+    """The certificate has two users for a while, and its task ends with the last one."""
+    monkeypatch.setattr(acme_certificate, "INTERVAL", 0.001)
+
+    async def run():
+        certificate = AcmeCertificate.of(settings)
+        assert AcmeCertificate.of(settings) is certificate
+        attempted, looked = asyncio.Event(), asyncio.Event()
+
+        async def attempt():
+            attempted.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(certificate, "_attempt", attempt)
+        monkeypatch.setattr(certificate, "load", looked.set)
+        certificate.use(leads=False)
+        for _ in range(3):
+            looked.clear()
+            await looked.wait()
+        await certificate.release()
+        assert not attempted.is_set()
+        certificate.use(leads=True)
+        await attempted.wait()
+        certificate.use(leads=True)
+        await certificate.release()
+        (task,) = [it for it in asyncio.all_tasks() if it.get_name().startswith("ACME")]
+        await certificate.release()
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def run_process(settings, account):
+    return asyncio.run(acme_process.obtain_apart(settings, account))
+
+
+def test_the_process_that_orders(settings, tmp_path, monkeypatch):
+    account = tmp_path / "account.json"
+    more = AcmeSettings(
+        settings.domains, settings.storage, "a@example", "http://127.0.0.1:1/", None, ("::1", 53)
+    )
+    for each in (settings, more, AcmeSettings(("a.example",), tmp_path, ca_root=tmp_path / "ca")):
+        assert acme_process.read_job(acme_process.job(each, account)) == (each, account)
+    with pytest.raises(AcmeError, match=re.escape("http://127.0.0.1:1/: Connection refused")):
+        run_process(more, account)
+    account.write_text('{"key": "damaged"}')
+    with pytest.raises(AcmeError, match="the key of the account is damaged"):
+        run_process(more, account)
+    monkeypatch.setattr(acme_process, "job", lambda *_: b"no job")
+    with pytest.raises(AcmeError, match="JSONDecodeError"):
+        run_process(more, account)
+
+
+def test_a_process_that_takes_too_long_is_killed(settings, tmp_path, monkeypatch):
+    """Its standard input stays open here, so that it waits."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def create(*arguments, **options):
+        process = await create_subprocess_exec("sleep", "1000", **options)
+        started.append(process)
+        return process
+
+    create_subprocess_exec = asyncio.create_subprocess_exec
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
+    monkeypatch.setattr(acme_process, "PATIENCE", 0.0)
+    with pytest.raises(AcmeError, match="the order took more than 0 s"):
+        run_process(settings, tmp_path / "account.json")
+    assert started[0].returncode == -9

@@ -158,6 +158,17 @@ def test_a_source_that_was_never_started_shuts_down(source):
     source.shutdown(CONTEXT)
 
 
+def test_a_system_without_proc(authority, tmp_path, monkeypatch):
+    files = authority.issue(tmp_path, "dns.example")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr("corepy_tls.contexts.os.path.exists", lambda path: False)
+    source = CertificateFiles(Settings(*files))
+    assert source.certificate().chain == files.certificate.read_bytes()
+    assert not list(folder.iterdir())
+
+
 def test_an_encrypted_key_is_refused_without_asking_for_a_password(authority, tmp_path):
     from cryptography.hazmat.primitives import serialization as forms
 

@@ -8,8 +8,7 @@ from corepy.server.listen.http import doh
 from corepy.server.listen.status_query import is_probe
 
 if TYPE_CHECKING:
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Fields, Respond
+    from corepy.server.listen.http.http_exchange import Asker, Fields, Respond
     from corepy.server.listen.stream_queries import StreamQuery
 
 
@@ -19,7 +18,7 @@ class DoHApplication:
 
     __slots__ = ("_connection", "_counter")
 
-    def __init__(self, connection: HTTPConnection, counter: doh.ResponseCounter) -> None:
+    def __init__(self, connection: Asker, counter: doh.ResponseCounter) -> None:
         self._connection, self._counter = connection, counter
 
     def open(self, respond: Respond, method: str, target: str, fields: Fields) -> DoHExchange:
@@ -44,7 +43,7 @@ class DoHExchange:
 
     def __init__(
         self,
-        connection: HTTPConnection,
+        connection: Asker,
         counter: doh.ResponseCounter,
         respond: Respond,
         request: doh.DoHRequest,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from h2.connection import H2Connection
 
-    from corepy.server.listen.http.connection import HTTPConnection
+    from corepy.server.listen.http.http_exchange import Carrier
     from corepy.server.listen.packet_cache import CachedReply
 
 MAX_BLOCKS: Final = 128
@@ -71,9 +71,7 @@ class ExpressLane:
         "version",
     )
 
-    def __init__(
-        self, connection: HTTPConnection, h2: H2Connection, count: Callable[[], None]
-    ) -> None:
+    def __init__(self, connection: Carrier, h2: H2Connection, count: Callable[[], None]) -> None:
         """`count` is called for each response."""
         self._connection, self._h2, self._count_response = connection, h2, count
         self._known: dict[bytes, Known] = {}
@@ -156,7 +154,7 @@ class ExpressLane:
             or h2.encoder.table_size_changes  # the next block has to begin with them
         ):
             return False
-        pipeline = connection.listener.pipeline
+        pipeline = connection.pipeline
         entry = pipeline.packets.entries.get(message[2:])
         if entry is None or entry.size + 2 > min(
             self._stream_window, h2.outbound_flow_control_window, h2.max_outbound_frame_size

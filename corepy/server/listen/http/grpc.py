@@ -11,7 +11,7 @@ from corepy.net.descriptors import descriptor_limit
 from corepy.plugin import GRPCLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.http.grpc_exchange import GRPCApplication
 from corepy.server.listen.http.http2 import HTTP2Session
-from corepy.server.listen.http.listener import H2, PREFACE, HTTPListener
+from corepy.server.listen.http.http_listener import H2, PREFACE, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
 from corepy.server.listen.http.self_check import answers
 from corepy.server.listen.stream_listener import SHARE
@@ -19,8 +19,8 @@ from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Session
+    from corepy.server.listen.http.http_connection import HTTPConnection
+    from corepy.server.listen.http.http_exchange import Session
     from corepy.server.listen.router import Router
 
 
@@ -62,7 +62,7 @@ class GRPCListener(HTTPListener):
 def find_problem(config: ListenerConfig) -> str | None:
     """Return why an address cannot be served: without a certificate, or in plain text with one."""
     plaintext = config.get(GRPCLimits).plaintext
-    return encryption_problem(config, "grpc_server", is_plaintext=plaintext)
+    return encryption_problem(config, is_plaintext=plaintext)
 
 
 TRANSPORT: Final = Transport(

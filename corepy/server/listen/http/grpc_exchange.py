@@ -23,8 +23,7 @@ from corepy.server.listen.http.grpc_messages import (
 )
 
 if TYPE_CHECKING:
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Fields, Respond
+    from corepy.server.listen.http.http_exchange import Asker, Fields, Respond
     from corepy.server.listen.stream_queries import StreamQuery
 
 _HEAD: Final = (("content-type", CONTENT_TYPE),)
@@ -40,7 +39,7 @@ class GRPCApplication:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: HTTPConnection) -> None:
+    def __init__(self, connection: Asker) -> None:
         self._connection = connection
 
     def open(self, respond: Respond, method: str, target: str, fields: Fields) -> GRPCExchange:
@@ -63,7 +62,7 @@ class GRPCExchange:
         "_respond",
     )
 
-    def __init__(self, connection: HTTPConnection, respond: Respond, facts: HTTPFacts) -> None:
+    def __init__(self, connection: Asker, respond: Respond, facts: HTTPFacts) -> None:
         self._connection, self._respond, self._facts = connection, respond, facts
         self._reader = MessageReader()
         self._message = b""

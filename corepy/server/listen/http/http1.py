@@ -16,8 +16,7 @@ import h11
 from corepy.server.listen.http import doh
 
 if TYPE_CHECKING:
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Application, Exchange, Fields
+    from corepy.server.listen.http.http_exchange import Application, Carrier, Exchange, Fields
 
 MAX_HEAD: Final = 32_768
 """Bytes of the request line and the header fields of a request."""
@@ -30,7 +29,7 @@ COST: Final = 8
 class HTTP1Session:
     """The server's side of one connection."""
 
-    def __init__(self, connection: HTTPConnection, application: Application) -> None:
+    def __init__(self, connection: Carrier, application: Application) -> None:
         self._connection, self._application = connection, application
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._exchange: Exchange  # of the open request
@@ -160,7 +159,7 @@ class HTTP1Session:
 
     def expire(self, now: float) -> None:
         """Refuse a request that takes too long to arrive."""
-        limit = self._connection.listener.timeouts.read
+        limit = self._connection.timeouts.read
         if self._since and not self._is_answering and now - self._since > limit:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 

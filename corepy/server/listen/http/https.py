@@ -11,7 +11,7 @@ from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
 from corepy.server.listen.http.http1 import HTTP1Session
 from corepy.server.listen.http.http2 import HTTP2Session
-from corepy.server.listen.http.listener import H2, HTTP1, HTTPListener
+from corepy.server.listen.http.http_listener import H2, HTTP1, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
 from corepy.server.listen.http.self_check import answers
 from corepy.server.listen.status_query import status_query
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import socket
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.http.connection import HTTPConnection
-    from corepy.server.listen.http.exchange import Session
+    from corepy.server.listen.http.http_connection import HTTPConnection
+    from corepy.server.listen.http.http_exchange import Session
     from corepy.server.listen.query_listener import ListenerContext
 
 RESPONSES: Final = metrics.counter(
@@ -74,7 +74,7 @@ class HTTPSListener(HTTPListener):
 
 def find_problem(config: ListenerConfig) -> str | None:
     """Return why an address cannot be served: without a certificate, or in plain text with one."""
-    return encryption_problem(config, "https", is_plaintext=config.get(HTTPSLimits).plaintext)
+    return encryption_problem(config, is_plaintext=config.get(HTTPSLimits).plaintext)
 
 
 TRANSPORT: Final = Transport(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from corepy.plugin import Timeouts
-    from corepy.server.listen.http.exchange import Exchange, Fields
+    from corepy.server.listen.http.http_exchange import Exchange, Fields
 
 
 @final

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from corepy.dns import ANONYMOUS, Identity
 from corepy.server.listen.http.cached_answers import find_cached
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from corepy.dns import HTTPFacts
     from corepy.net.turns import Turns
-    from corepy.server.listen.http.exchange import Session
-    from corepy.server.listen.http.listener import HTTPListener
+    from corepy.plugin import Timeouts
+    from corepy.server.listen.http.http_exchange import Session
+    from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.stream_queries import StreamQuery
 
 MAX_PENDING: Final = 250
@@ -36,12 +37,37 @@ LONGEST_CHECK: Final = 1.0
 """Maximum seconds between two checks of the time limits of open requests."""
 
 
+class ConnectionOwner(Protocol):
+    """The listener that has accepted a connection; see `HTTPListener`."""
+
+    timeouts: Timeouts
+    turns: Turns
+    draining: bool
+    pipeline: QueryPipeline
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+
+    def admit(self, added: StreamConnection, peer: object) -> None:
+        """Register a new connection."""
+
+    def forget_connection(self, connection: StreamConnection) -> None:
+        """Unregister a closed connection."""
+
+    def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
+        """Return the session for a protocol, or for a client that has negotiated none."""
+
+    def plain_protocol(self, start: bytes) -> str | None:
+        """Return the protocol of a connection without TLS; None if `start` is too short."""
+
+
 class HTTPConnection(StreamConnection):
     """A connection; its session depends on the protocol that TLS has negotiated."""
 
     runner: StreamQueries
 
-    def __init__(self, listener: HTTPListener) -> None:
+    def __init__(self, listener: ConnectionOwner) -> None:
         self.runner = StreamQueries()
         self.last_activity = monotonic()
         self.listener = listener
@@ -64,6 +90,21 @@ class HTTPConnection(StreamConnection):
         """Whether all requests of this connection are answered."""
         session = self._session
         return not self.runner and not self._out and (session is None or session.is_idle)
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+        return self.listener.label
+
+    @property
+    def pipeline(self) -> QueryPipeline:
+        """The pipeline of the listener."""
+        return self.listener.pipeline
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The time limits of the connection, which a reload may change."""
+        return self.listener.timeouts
 
     @property
     def turns(self) -> Turns:
@@ -198,15 +239,15 @@ class HTTPConnection(StreamConnection):
             self._out_size = 0
         if self._closing:
             self.close_when_done()
-        session = self._session
-        if session is not None and session.is_behind and not self.is_full:
-            self.turns.wait(self)
         self._throttle()
 
     def _throttle(self) -> None:
-        """Stop reading while the client is too far ahead of its replies."""
+        """Stop reading while the client is too far ahead, or has to wait for its turn."""
         session = self._session
-        wants_pause = self.is_full or (session is not None and session.is_behind)
+        is_full, is_behind = self.is_full, session is not None and session.is_behind
+        if is_behind and not is_full:
+            self.turns.wait(self)
+        wants_pause = is_full or is_behind
         if wants_pause != self._paused and not self._transport.is_closing():
             self._paused = wants_pause
             (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()

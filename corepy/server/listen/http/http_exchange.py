@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corepy.dns import HTTPFacts
+    from corepy.net.turns import Turns
+    from corepy.plugin import Timeouts
+    from corepy.server.listen.pipeline import QueryPipeline
+    from corepy.server.listen.stream_queries import StreamQuery
+
     Fields = tuple[tuple[str, str], ...]
 
 
@@ -64,3 +72,61 @@ class Session(Protocol):
 
     def end(self) -> None:
         """Tell the client that the connection is closed now."""
+
+
+class Asker(Protocol):
+    """What a connection does for an application."""
+
+    def ask(
+        self, message: bytes, facts: HTTPFacts, deliver: Callable[[bytes], None]
+    ) -> StreamQuery | None:
+        """Pass the reply to `message` to `deliver`: at once, or later if this returns a query.
+
+        The reply is empty for a query that a plugin has dropped.
+        """
+
+
+class Carrier(Protocol):
+    """What a connection does for its session."""
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+
+    @property
+    def pipeline(self) -> QueryPipeline:
+        """The pipeline of the listener."""
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The time limits of the connection."""
+
+    @property
+    def turns(self) -> Turns:
+        """The turns that the connections of the listener share."""
+
+    @property
+    def client_address(self) -> object:
+        """The address of the client."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client has to wait for replies, or to read them, before others are made."""
+
+    def note_request(self, now: float) -> None:
+        """Restart the idle timeout: a request has begun, or is answered."""
+
+    def send(self, data: bytes) -> None:
+        """Send `data` at the end of this turn of the event loop, with other data."""
+
+    def send_all(self, pieces: list[bytes], size: int) -> None:
+        """Send `pieces` of `size` bytes while data is being processed."""
+
+    def go_on(self) -> None:
+        """Process requests that were received before, if the client has read enough."""
+
+    def end(self) -> None:
+        """Close, and tell the client so."""
+
+    def close_when_done(self) -> None:
+        """Close once every request that was read is answered."""

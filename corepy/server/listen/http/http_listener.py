@@ -5,11 +5,11 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from corepy.server.listen.http.connection import HTTPConnection
+from corepy.server.listen.http.http_connection import HTTPConnection
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
-    from corepy.server.listen.http.exchange import Session
+    from corepy.server.listen.http.http_exchange import Session
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes of a client of HTTP/2 (RFC 9113 section 3.4)."""
