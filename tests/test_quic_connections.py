@@ -16,6 +16,7 @@ from corepy.dns.address import host_port
 from corepy.net.quic import handshakes
 from corepy.net.quic.identifiers import ID_SIZE, destination
 from corepy.net.quic.tickets import Tickets
+from corepy.server.listen import quic_listener
 from corepy.server.listen.quic_probe import probe
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
@@ -157,6 +158,16 @@ def test_there_is_no_place_for_more_handshakes_of_one_client(doq, monkeypatch):
     monkeypatch.setattr(handshakes, "MOST", 0)
     before = doq.call(lambda: doq.listener.demultiplexer.size)
     assert datagram(doq.address, initial(doq)) == []
+    assert doq.call(lambda: doq.listener.demultiplexer.size) == before
+
+
+def test_a_flood_of_strangers_leaves_connections_alone(doq, client, monkeypatch):
+    monkeypatch.setattr(quic_listener, "MOST_WAITING", 0)  # as many as may wait
+    before = doq.call(lambda: doq.listener.demultiplexer.size)
+    first = initial(doq)
+    for _ in range(50):
+        client.sock.send(first)
+    assert rcode(client.ask(ask("calm"))) == 0
     assert doq.call(lambda: doq.listener.demultiplexer.size) == before
 
 
