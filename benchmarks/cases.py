@@ -40,7 +40,7 @@ class Case:
     """One row of the comparison.
 
     With `tcp` clients keep their connections; with `short` each query has a connection of its own.
-    With `tls` these connections are encrypted.
+    With `tls` these connections are encrypted, with `https` they carry HTTP/2 besides.
     With `authoritative` the servers have a zone of `MANY` names and forward nothing.
     """
 
@@ -50,6 +50,7 @@ class Case:
     tcp: bool = False
     short: bool = False
     tls: bool = False
+    https: bool = False
     addresses: tuple[str, ...] = Setting.addresses
     cache_size: int = Setting.cache_size
     log: bool = False
@@ -73,6 +74,7 @@ class Case:
             client_limit=self.client_limit,
             zone=zone if self.authoritative else None,
             tls_port=free_port() if self.tls else 0,
+            https=self.https,
             certificate=certificate if self.tls else None,
         )
 
@@ -112,6 +114,14 @@ CASES = (
         short=True,
         tls=True,
         goals={"unbound": 1.3},
+    ),
+    Case(
+        "https",
+        "DNS over HTTPS, hot names",
+        tcp=True,
+        tls=True,
+        https=True,
+        goals={"dnsdist": 1.5, "coredns": 1.5},
     ),
     Case("zone-hot", "100k-name zone, hot names", authoritative=True),
     Case("zone-distinct", "100k-name zone, distinct names", Names.DISTINCT, authoritative=True),

@@ -62,6 +62,7 @@ class Load:
     tcp: bool = False
     short: bool = False
     tls: bool = False
+    https: bool = False
     once: bool = False
     rcode: str = "NOERROR"
     rate: int | None = None
@@ -92,18 +93,25 @@ def run(load: Load) -> Outcome:
         output, errors = process.communicate()
         if process.returncode:
             raise LoadError(f"load generator: {errors.strip() or output.strip()}")
-        outcomes.append(Outcome(**json.loads(output)) if load.short else parse(output, load.rcode))
+        is_ours = load.short or load.https
+        outcomes.append(Outcome(**json.loads(output)) if is_ours else parse(output, load.rcode))
     return combine(outcomes)
 
 
 def command(load: Load, address: str) -> list[str]:
     """Return the command of the generator for one of the addresses."""
     if load.short:
-        rate = [] if load.rate is None else [str(load.rate)]
         kind = "tls" if load.tls else "tcp"
-        words = [kind, address, str(load.port), str(load.seconds), str(load.questions), *rate]
-        return pinned([sys.executable, "-m", "benchmarks.connections", *words], load.core)
+        return _own("connections", [kind, address], load)
+    if load.https:
+        return _own("https_load", [address], load)
     return pinned(_dnsperf(load, address), load.core)
+
+
+def _own(module: str, words: Sequence[str], load: Load) -> list[str]:
+    rate = [] if load.rate is None else [str(load.rate)]
+    words = [*words, str(load.port), str(load.seconds), str(load.questions), *rate]
+    return pinned([sys.executable, "-m", f"benchmarks.{module}", *words], load.core)
 
 
 def _dnsperf(load: Load, address: str) -> list[str]:

@@ -221,6 +221,7 @@ class Runner:
                 tcp=case.tcp,
                 short=case.short,
                 tls=case.tls,
+                https=case.https,
                 once=case.names is Names.NEW,
                 rcode=case.rcode,
                 rate=rate,

@@ -48,6 +48,9 @@ class Setting:
     """The file of the zone `benchmarks.upstream.ZONE` to serve instead of forwarding."""
     tls_port: int = 0
     """The port for DNS over TLS beside plain DNS; 0 for none."""
+
+    https: bool = False
+    """Whether that port is for DNS over HTTPS."""
     certificate: Files | None = None
 
 
@@ -100,7 +103,8 @@ def parse_version(text: str) -> str:
 
 def corefile(setting: Setting, *, metrics: bool) -> str:
     """Return the Corefile for CoreDNS and corepy."""
-    encrypted = f" tls://.:{setting.tls_port}" if setting.certificate else ""
+    scheme = "https" if setting.https else "tls"
+    encrypted = f" {scheme}://.:{setting.tls_port}" if setting.certificate else ""
     lines = [
         f".:{setting.port}{encrypted} {{",
         f"    bind {' '.join(setting.addresses)}",
@@ -301,7 +305,7 @@ class Unbound(Server):
         )
         if files := setting.certificate:
             interfaces += (
-                f"    tls-port: {setting.tls_port}\n"
+                f"    {'https' if setting.https else 'tls'}-port: {setting.tls_port}\n"
                 f'    tls-service-pem: "{files.certificate}"\n'
                 f'    tls-service-key: "{files.key}"\n'
             )
@@ -390,7 +394,7 @@ class Dnsdist(Server):
             f"setLocal({first})",
             *(f"addLocal({address})" for address in rest),
             *(
-                f'addTLSLocal("{address}:{setting.tls_port}", "{files.certificate}", "{files.key}")'
+                _dnsdist_encryption(f"{address}:{setting.tls_port}", files, https=setting.https)
                 for address in (setting.addresses if files else ())
                 if files
             ),
@@ -483,3 +487,8 @@ def all_servers() -> list[Server]:
     if binary := os.environ.get(NODE_CACHE):
         servers.append(NodeCache(str(Path(binary).resolve())))
     return servers
+
+
+def _dnsdist_encryption(address: str, files: Files, *, https: bool) -> str:
+    start = f'"{address}", "{files.certificate}", "{files.key}"'
+    return f'addDOHLocal({start}, {{"/dns-query"}})' if https else f"addTLSLocal({start})"

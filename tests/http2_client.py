@@ -105,7 +105,8 @@ class Client:
 
     def response(self, stream):
         """Return the response on a stream; those on others are lost."""
-        fields, content = [], b""
+        fields: list = []
+        content = b""
         for kind, flags, its_stream, payload in self.frames():
             if kind == HEADERS:  # all of them change the table
                 decoded = self.decoder.decode(payload)

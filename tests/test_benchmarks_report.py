@@ -336,6 +336,8 @@ def test_the_command_for_short_connections():
     assert load.command(short, "127.0.0.1") == [*program, "tcp", *words]
     encrypted = replace(short, tls=True)
     assert load.command(encrypted, "127.0.0.1") == [*program, "tls", *words]
+    https = replace(encrypted, short=False, https=True)
+    assert load.command(https, "127.0.0.1") == [*program[:-1], "benchmarks.https_load", *words]
 
 
 @pytest.mark.parametrize(
@@ -350,6 +352,10 @@ def test_configurations_name_the_certificate(server, tmp_path):
     assert all(word in text for word in ("1053", "8530", "/tls/server.pem", "/tls/server.key"))
     assert server.unfit(setting) is None
     assert Dnsmasq().unfit(setting) == "has no DNS over TLS"
+    https = server.configure(replace(setting, https=True), tmp_path)
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    text = " ".join([*https.command, *written])
+    assert any(word in text for word in ("https://", "https-port", "addDOHLocal"))
 
 
 def test_processor():

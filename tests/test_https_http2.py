@@ -13,9 +13,11 @@ import time
 import dnslib
 import pytest
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corepy.plugin import Handler
-from corepy.server.listen.http import credit, http2, http_connection
+from corepy.server.listen.http import credit, http2, http_connection, streams
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
@@ -65,8 +67,8 @@ class Server:
         (endpoint,) = self.server.server.endpoints.values()
         return endpoint.listeners[0]
 
-    def connect(self, **settings):
-        return h2.connected(self.address, settings=settings.get("settings", {}))
+    def connect(self):
+        return h2.connected(self.address, settings={})
 
     def release(self):
         self.server.call(self.told.gate.set)
@@ -154,7 +156,7 @@ def test_queries_that_repeat_have_the_same_responses(server, client):
     assert first[1]["content-type"] == "application/dns-message"
     assert first[1]["cache-control"] == "max-age=60"
     assert first[1]["content-length"] == str(len(first[2]))
-    lane = server.connection()._session._lane
+    lane = server.connection()._session.lane
     for _ in range(4):
         status, fields, content = client.ask(message)
         assert (status, content) == (200, first[2])
@@ -296,7 +298,7 @@ def test_a_response_waits_for_the_window_of_the_connection(server, client):
 def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
     server, client, monkeypatch
 ):
-    monkeypatch.setattr(http2, "MAX_HELD", 1000)
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
     client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)))
     for _ in range(10):
         client.send(client.request(question("large.example.org."))[0])
@@ -304,7 +306,7 @@ def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
 
 
 def test_incomplete_requests_are_limited(server, client, monkeypatch):
-    monkeypatch.setattr(http2, "MAX_HELD", 1000)
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
     block = client.encoder.encode(client.head())
     client.send(frame(h2.HEADERS, h2.END_HEADERS, 1, block))
     client.send(frame(h2.DATA, 0, 1, bytes(600)))
@@ -337,7 +339,9 @@ def expire(server, seconds=100.0):
 
 def streams_of(server):
     return server.server.call(
-        lambda: sum(len(it._session._streams) for it in server.listener.connections if it._session)
+        lambda: sum(
+            len(it._session._streams.open) for it in server.listener.connections if it._session
+        )
     )
 
 
@@ -592,6 +596,44 @@ def test_another_preface_is_not_http2(server):
     assert received.startswith(b"HTTP/1.1 4")
 
 
+def test_a_known_block_inside_another_block_is_a_mistake(client):
+    for _ in range(3):
+        assert client.ask(question())[0] == 200
+    frames, _ = client.request(question())
+    client.send(frame(h2.HEADERS, 0, client.next, b"\x82"), frames)
+    assert client.error() == h2.PROTOCOL_ERROR
+
+
+FRAMES = st.tuples(
+    st.integers(0, 10), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FRAMES, max_size=8), st.booleans())
+def test_any_frames_are_survived(running, frames, is_warm):
+    with running.connect() as client:
+        for _ in range(3 if is_warm else 0):
+            assert client.ask(question())[0] == 200
+        try:
+            client.send(*[frame(*it) for it in frames])
+            client.sock.shutdown(socket.SHUT_WR)
+            client.error()
+        except OSError:
+            pass
+    with running.connect() as other:
+        assert other.ask(question())[0] == 200
+
+
+def test_the_memory_of_closed_streams_is_bounded(server, monkeypatch):
+    assert http2._Connection.MAX_CLOSED_STREAMS == 1000
+    monkeypatch.setattr(http2._Connection, "MAX_CLOSED_STREAMS", 20)
+    with server.connect() as client:
+        for _ in range(40):
+            assert client.ask(b"", client.head(**{":path": "/other"}))[0] == 404
+        assert len(server.session()._h2._closed_streams) == 20
+
+
 # What follows a stream that is closed.
 
 
@@ -647,7 +689,7 @@ def test_a_client_that_says_goodbye_gets_its_answers(server, client):
 
 def test_streams_beyond_the_limit_are_refused(server, client):
     session = server.session()
-    server.server.call(lambda: setattr(session, "_max_streams", 1))
+    server.server.call(lambda: setattr(session._streams, "most", 1))
     client.send(client.request(busy())[0])
     wait_until(lambda: server.told.waiting == 1)
     frames, stream = client.request(question())

@@ -2,15 +2,27 @@
 
 import asyncio
 import signal
+import socket
 
 import dnslib
 import pytest
+from hpack import Encoder
 
 from corepy.corefile import CorefileError, parse
+from corepy.dns.address import host_port
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
 from corepy.server.selfcheck import unanswered
-from corepy.testing import free_port, helper_module, http_get, query, run_command, serve
+from corepy.testing import (
+    Recorder,
+    free_port,
+    helper_module,
+    http_get,
+    query,
+    run_command,
+    serve,
+    with_handlers,
+)
 from corepy.testing.certificates import Authority
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children
@@ -23,10 +35,10 @@ GOODBYE = 2**31 - 1
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    """A line with *tls*, and the context of a client."""
+    """A line with *tls*, the context of a client, and the authority."""
     authority = Authority()
     files = authority.issue(tmp_path_factory.mktemp("tls"), "dns.example", "127.0.0.1")
-    return f"tls {files.certificate} {files.key}", authority.client_context("h2")
+    return f"tls {files.certificate} {files.key}", authority.client_context("h2"), authority
 
 
 def block(scheme, port, *lines, number=1):
@@ -175,3 +187,55 @@ def test_the_limits_are_those_of_the_plugins(tls):
         wait_until(lambda: server.call(lambda: len(endpoint.listeners[0].connections)) <= 2)
         for client in clients:
             client.close()
+
+
+@pytest.mark.parametrize("version", ["h2", "http/1.1"])
+def test_plugins_see_the_request_and_the_connection(tls, version):
+    """A trace continues that of the client, whose address may be stated by a proxy."""
+    seen = []
+
+    def answer(asked):
+        seen.append((asked.client, asked.identity))
+        return asked.reply()
+
+    plugins = with_handlers(see=lambda: Recorder(answer))
+    text = f"https://. {{\nbind 127.0.0.1\n{tls[0]}\nproxyproto\nsee\n}}\n"
+    authority = tls[2].client_context(version)
+    with (
+        serve(text.replace("//.", "//.:0"), plugins=plugins) as server,
+        socket.create_connection(server.address, 30) as plain,
+    ):
+        plain.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
+        with authority.wrap_socket(plain, server_hostname="dns.example") as sock:
+            sock.sendall(REQUESTS[version])
+            while b"application/dns-message" not in sock.recv(4096) and not seen:
+                pass
+    ((client, identity),) = seen
+    assert host_port(client) == ("192.0.2.7", 1234)
+    assert identity.http.method == "POST"
+    assert identity.http.path == "/dns-query"
+    assert identity.http.header("x-b3-traceid") == "80f198ee56343ba864fe8b2a57d3eff7"
+    assert (identity.tls.version, identity.tls.protocol) == ("TLSv1.3", version)
+    assert identity.tls.server_name == "dns.example"
+
+
+QUERY = query("www.example.org.", id=0)
+TRACE = ("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7")
+FIELDS = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":authority", "dns.example"),
+    (":path", "/dns-query?a"),
+    TRACE,
+]
+REQUESTS = {
+    "h2": h2.PREFACE
+    + h2.frame(h2.SETTINGS)
+    + h2.frame(h2.HEADERS, h2.END_HEADERS, 1, Encoder().encode(FIELDS))
+    + h2.frame(h2.DATA, h2.END_STREAM, 1, QUERY),
+    "http/1.1": (
+        f"POST /dns-query HTTP/1.1\r\nHost: a\r\n{': '.join(TRACE)}\r\n"
+        f"Content-Length: {len(QUERY)}\r\n\r\n"
+    ).encode()
+    + QUERY,
+}

@@ -3,10 +3,12 @@
 import random
 import socket
 import time
+from datetime import UTC, datetime
 
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.tls import CipherSuite, Epoch, SessionTicket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from corepy.dns.address import host_port
 from corepy.net.quic import handshakes
 from corepy.net.quic.identifiers import ID_SIZE, destination
 from corepy.net.quic.tickets import Tickets
+from corepy.server.listen import quic_listener
 from corepy.server.listen.quic_probe import probe
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
@@ -44,7 +47,7 @@ def datagram(address, data):
         sock.connect(address)
         sock.settimeout(WAIT)
         sock.send(data)
-        found = []
+        found: list[bytes] = []
         for _ in range(2):  # the server may receive the first of these with the datagram
             packet, answer = probe()
             sock.send(packet)
@@ -110,13 +113,11 @@ def test_a_ticket_is_used_once(doq):
 
 
 def test_the_number_of_sessions_is_bounded():
-    class Session:
-        def __init__(self, ticket):
-            self.ticket = ticket
-
+    now = datetime.now(UTC)
+    suite = CipherSuite.AES_128_GCM_SHA256
     tickets = Tickets(2)
     for ticket in (b"1", b"2", b"3"):
-        tickets.keep(Session(ticket))
+        tickets.keep(SessionTicket(0, suite, now, now, b"", "", ticket))
     assert len(tickets) == 2
     assert tickets.take(b"1") is None
     assert tickets.take(b"3").ticket == b"3"
@@ -157,6 +158,16 @@ def test_there_is_no_place_for_more_handshakes_of_one_client(doq, monkeypatch):
     monkeypatch.setattr(handshakes, "MOST", 0)
     before = doq.call(lambda: doq.listener.demultiplexer.size)
     assert datagram(doq.address, initial(doq)) == []
+    assert doq.call(lambda: doq.listener.demultiplexer.size) == before
+
+
+def test_a_flood_of_strangers_leaves_connections_alone(doq, client, monkeypatch):
+    monkeypatch.setattr(quic_listener, "MOST_WAITING", 0)  # as many as may wait
+    before = doq.call(lambda: doq.listener.demultiplexer.size)
+    first = initial(doq)
+    for _ in range(50):
+        client.sock.send(first)
+    assert rcode(client.ask(ask("calm"))) == 0
     assert doq.call(lambda: doq.listener.demultiplexer.size) == before
 
 
@@ -309,8 +320,6 @@ def test_memory_for_data_behind_a_gap_is_bounded(client, doq):
 
 def test_a_handshake_that_is_too_long_is_refused(doq):
     with QUICPeer(doq.address, doq.files.authority) as client:
-        from aioquic.tls import Epoch
-
         sender = client.quic._crypto_streams[Epoch.INITIAL].sender
         sender._buffer_start = sender._buffer_stop = 1 << 16
         sender._pending.subtract(0, 1 << 16)
@@ -343,6 +352,18 @@ def test_the_end_is_repeated_for_a_client_that_has_not_noticed(doq, client):
     client.misses = lambda _datagram: False
     client.query(ask())
     assert client.close_code() == 2
+
+
+def test_a_connection_that_is_only_kept_alive_ends(tmp_path):
+    with running(tmp_path, "timeouts {\n idle 1s\n}") as doq, doq.connect() as client:
+        client.ask(ask())
+
+        def is_closed():
+            client.quic.send_ping(1)
+            return client.closed is not None
+
+        client.until(is_closed)
+        assert client.closed == 0
 
 
 def test_an_idle_connection_ends(tmp_path):

@@ -166,7 +166,6 @@ def test_an_unknown_connection_of_another_listener_may_be_new(tmp_path):
         client = QUICPeer(server.address, server.files.authority)
         client.quic._peer_cid.cid = bytes(12)
         client.quic._original_destination_connection_id = bytes(12)
-        client.quic.tls = None
         client.quic._connect(0.0)
         client.quic._close_at = None
         with client:

@@ -16,15 +16,24 @@ BIG, ask, rcode, running = servers.BIG, servers.ask, servers.rcode, servers.runn
 MEDIA = (b"content-type", b"application/dns-message")
 
 
+class Connection(H3Connection):
+    """Notes the frames of the server's control stream."""
+
+    def _init_connection(self):
+        self.control: list[int] = []
+        super()._init_connection()
+
+    def _check_control_frame_type(self, frame_type):
+        self.control.append(frame_type)
+        super()._check_control_frame_type(frame_type)
+
+
 class H3Peer:
     """An HTTP/3 client."""
 
     def __init__(self, server, **options):
         self.peer = QUICPeer(server.address, server.files.authority, "h3", **options)
-        self.h3 = H3Connection(self.peer.quic)
-        self.goaway = []
-        check = self.h3._check_control_frame_type
-        self.h3._check_control_frame_type = lambda kind: (self.goaway.append(kind), check(kind))
+        self.h3 = Connection(self.peer.quic)
         self.status, self.headers, self.content, self.ended = {}, {}, {}, set()
         self._seen = 0
 
@@ -119,6 +128,17 @@ def test_requests_without_a_query(client, request_, status):
     assert client.get(ask("after"))[0] == 200
 
 
+def test_a_refused_request_may_go_on(client):
+    """Until the client notices."""
+    other = client.begin(b"POST", b"/none", content=bytes(100), end=False)
+    client.peer.send()
+    for end in (False, True):
+        client.h3.send_data(other, bytes(100), end_stream=end)
+        client.peer.send()
+    assert client.response(other)[0] == 404
+    assert client.get(ask("after"))[0] == 200
+
+
 def test_a_request_with_trailers(client):
     stream = client.begin(b"POST", extra=[MEDIA], content=ask("trailers"), end=False)
     client.h3.send_headers(stream, [(b"checksum", b"1")], end_stream=True)
@@ -206,7 +226,7 @@ def test_a_server_that_stops_says_so_and_answers_what_was_asked(tmp_path):
         stream = client.begin(b"POST", extra=[MEDIA], content=ask("wait"))
         client.until(lambda: server.call(lambda: server.listener.pending == 1))
         server.call(server.listener.stop)
-        client.until(lambda: FrameType.GOAWAY in client.goaway)
+        client.until(lambda: FrameType.GOAWAY in client.h3.control)
         server.call(server.answerer.released.set)
         assert client.response(stream)[0] == 200
         assert client.peer.close_code() == ErrorCode.H3_NO_ERROR

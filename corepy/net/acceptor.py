@@ -31,7 +31,7 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[], asyncio.BaseProtocol],
+        protocol: Callable[[], asyncio.Protocol],
         label: str,
         log: logging.Logger,
         *,

@@ -29,7 +29,7 @@ from corepy.net.quic.tickets import Tickets
 from corepy.net.quic.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.events import QuicEvent
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 SMALLEST_FIRST: Final = 1200
 """Bytes of the datagram with a client's first packet (RFC 9000 section 14.1)."""
+
+BUDGET: Final = 0.005
+"""Seconds after which the event loop may do other work; a handshake takes 3 ms of CPU time."""
 
 HANDSHAKE_LIMIT: Final = 5.0
 """Seconds for a handshake."""
@@ -129,10 +132,23 @@ class Demultiplexer:
         """The number of connections, those that begin and end included."""
         return len(self._ids)
 
-    def receive(self, datagrams: Iterable[Datagram], *, is_relayed: bool = False) -> None:
-        """Process received datagrams, and send what follows from them."""
+    def knows(self, datagram: Datagram) -> bool:
+        """Return whether a datagram belongs to a connection of this listener."""
+        return destination(datagram.data) in self._by_id
+
+    def receive(
+        self, datagrams: Sequence[Datagram], *, is_relayed: bool = False
+    ) -> Sequence[Datagram]:
+        """Process received datagrams, and send what follows from them.
+
+        Return those that are left when `BUDGET` is used up.
+        """
         now = self._clock()
+        processed = 0
         for datagram in datagrams:
+            if self._clock() - now > BUDGET:
+                break
+            processed += 1
             to = destination(datagram.data)
             application = self._by_id.get(to)
             if application is None:
@@ -145,6 +161,7 @@ class Demultiplexer:
             if application is not None:
                 self._receive(application, orphan, now)
         self.flush()
+        return datagrams[processed:]
 
     def _receive(self, application: Application, datagram: Datagram, now: float) -> None:
         data, *addresses, client = datagram

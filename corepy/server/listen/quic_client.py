@@ -229,7 +229,8 @@ class QUICClient(abc.ABC):
                 stream.cancel()
         most = timeouts.max_queries
         is_used_up = most is not None and self._queries >= most
-        if is_used_up and self.is_idle and not self.quic.unacknowledged():
+        is_unused = now - self.last_activity > timeouts.idle  # even if it is kept alive
+        if (is_used_up or is_unused) and self.is_idle and not self.quic.unacknowledged():
             self.end(self.no_error)
         if self._draining_since is not None:
             self._check_drained(now, self._draining_since)

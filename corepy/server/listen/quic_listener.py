@@ -8,6 +8,7 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import ConnectionLimit
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
@@ -22,7 +23,7 @@ from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 PER_TURN: Final = 16
 """Datagrams that are processed in one turn of the event loop: each takes up to a millisecond."""
+
+ROUNDS: Final = 4
+"""Batches received before the event loop may do other work."""
+
+MOST_WAITING: Final = 256
+"""Datagrams that wait to be processed, of connections and of others each."""
 
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the time limits of connections."""
@@ -77,6 +84,7 @@ class QUICListener(Listener):
         """The address of the socket."""
         self._port = self.local[1].to_bytes(2, "big")
         self._received: list[Datagram] = []
+        self._strangers: list[Datagram] = []
         self._is_processing = self._is_flushing = False
         self._limit: ConnectionLimit[QUICClient] = ConnectionLimit(1, 1)
         self.pending_limit = PendingLimit()
@@ -212,22 +220,35 @@ class QUICListener(Listener):
         self._loop.remove_reader(self.sock)
 
     def _on_readable(self) -> None:
-        if self._received:
-            return  # the queue in the kernel is longer, and drops the newest
+        for _ in range(ROUNDS):
+            if len(self._received) > MOST_WAITING or self._receive_batch() < SLOTS:
+                break
+        if (self._received or self._strangers) and not self._is_processing:
+            self._process()
+
+    def _receive_batch(self) -> int:
+        """Receive a batch, and return its size.
+
+        Datagrams of no connection wait apart from the others, and are dropped if they are many: so
+        a flood of first packets does not delay the clients that have connections.
+        """
         batch, local = self._batch, None
         count = batch.receive(self.sock)
-        if not count:
-            return
-        datagrams, peers = batch.payloads(count), batch.addresses(count)
+        payloads, peers = batch.payloads(count), batch.addresses(count)
+        datagrams: list[Datagram] = []
         for slot in range(count):
             if self._wildcard:
                 local = batch.local(slot, self._port)
-            self._received.append(Datagram(datagrams[slot], peers[slot], local))
+            datagrams.append(Datagram(payloads[slot], peers[slot], local))
         batch.release(count)
         if self._proxied is not None:
-            self._received = self._without_headers(self._proxied, self._received)
-        if self._received and not self._is_processing:
-            self._process()
+            datagrams = self._without_headers(self._proxied, datagrams)
+        for datagram in datagrams:
+            if self.demultiplexer.knows(datagram):
+                self._received.append(datagram)
+            elif len(self._strangers) < MOST_WAITING:
+                self._strangers.append(datagram)
+        return count
 
     @staticmethod
     def _without_headers(
@@ -244,14 +265,25 @@ class QUICListener(Listener):
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""
-        now, self._received = self._received[:PER_TURN], self._received[PER_TURN:]
-        self._is_processing = bool(self._received)
+        left = self._process_some(self._received)
+        if not left:
+            self._process_some(self._strangers)
+        self._is_processing = bool(self._received or self._strangers)
         if self._is_processing:
             self._loop.call_soon(self._process)
-        self.demultiplexer.receive(now)
+
+    def _process_some(self, waiting: list[Datagram]) -> int:
+        """Process the first of the datagrams that wait; return the number of the others."""
+        if waiting:
+            now = waiting[:PER_TURN]
+            left = self.demultiplexer.receive(now)
+            del waiting[: len(now) - len(left)]
+        return len(waiting)
 
     def _on_relayed(self) -> None:
-        self.demultiplexer.receive(self._relay.receive(), is_relayed=True)
+        left: Sequence[Datagram] = self._relay.receive()
+        while left:  # few, since the other listener has limits of its own
+            left = self.demultiplexer.receive(left, is_relayed=True)
 
     # Time limits
 
@@ -314,7 +346,7 @@ class QUICListener(Listener):
     @property
     def is_drained(self) -> bool:
         """Whether no connection is open."""
-        return not self._received and not self.connections
+        return not self._received and not self._strangers and not self.connections
 
     def close(self) -> None:
         """Send the replies that are ready, close all connections, and close the sockets."""

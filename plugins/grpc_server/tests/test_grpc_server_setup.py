@@ -22,7 +22,10 @@ from corepy.testing import refusal, set_up
             GRPCLimits(50, max_connections=100),
         ),
         ("grpc_server {\nplaintext\n}", GRPCLimits(plaintext=True)),
-        ("grpc_server {\nplaintext\nmax_connections 3\n}", GRPCLimits(max_connections=3, plaintext=True)),
+        (
+            "grpc_server {\nplaintext\nmax_connections 3\n}",
+            GRPCLimits(max_connections=3, plaintext=True),
+        ),
     ],
 )
 def test_accepted(text, limits):

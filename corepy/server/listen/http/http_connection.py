@@ -239,15 +239,15 @@ class HTTPConnection(StreamConnection):
             self._out_size = 0
         if self._closing:
             self.close_when_done()
-        session = self._session
-        if session is not None and session.is_behind and not self.is_full:
-            self.turns.wait(self)
         self._throttle()
 
     def _throttle(self) -> None:
-        """Stop reading while the client is too far ahead of its replies."""
+        """Stop reading while the client is too far ahead, or has to wait for its turn."""
         session = self._session
-        wants_pause = self.is_full or (session is not None and session.is_behind)
+        is_full, is_behind = self.is_full, session is not None and session.is_behind
+        if is_behind and not is_full:
+            self.turns.wait(self)
+        wants_pause = is_full or is_behind
         if wants_pause != self._paused and not self._transport.is_closing():
             self._paused = wants_pause
             (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()

@@ -112,6 +112,8 @@ class H3Client(QUICClient):
         super().__init__(listener, quic, peer, client)
         self._counter = listener.counter
         self._h3: ServerH3 | None = None  # until the client's limits are known
+        self._refused: set[int] = set()
+        """The streams with a response whose requests have not ended."""
 
     def handle(self, event: QuicEvent) -> None:
         """Read requests."""
@@ -123,13 +125,17 @@ class H3Client(QUICClient):
             return
         for each in self._h3.handle_event(event):
             self._handle(each)
-        if isinstance(event, StopSendingReceived | StreamReset):
+        if isinstance(event, StreamDataReceived):
+            if event.end_stream:
+                self._refused.discard(event.stream_id)
+        elif isinstance(event, StopSendingReceived | StreamReset):
+            self._refused.discard(event.stream_id)
             self._cancel(event.stream_id)
 
     def _count(self, event: StreamDataReceived) -> bool:
         """Count the bytes of a request; return whether the connection may go on."""
         number, size = event.stream_id, len(event.data)
-        if number % 4:
+        if number % 4 or number in self._refused:
             return True
         stream = self.streams.get(number)
         if stream is None:
@@ -195,6 +201,7 @@ class H3Client(QUICClient):
         self._settle(stream)
         self.streams.pop(stream.number, None)
         self._respond(stream, response)
+        self._refused.add(stream.number)
         self.quic.stop_reading(stream.number, ErrorCode.H3_NO_ERROR)
 
     def _cancel(self, number: int) -> None:
