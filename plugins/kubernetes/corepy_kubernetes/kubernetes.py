@@ -58,11 +58,13 @@ class Kubernetes(ClusterHandler):
         *,
         config: BlockConfig,
         startup_timeout: float,
+        keeps: bool = False,
         search: Sequence[bytes] = (),
     ) -> None:
         """Wait at most `startup_timeout` seconds for the first objects.
 
-        `search` is the search path behind the zones of the cluster.
+        `keeps` is whether a file has those of the last run. `search` is the search path behind the
+        zones of the cluster.
         """
         super().__init__(index, answered, answers, zones, rules, fallthrough)
         self.servers = NameServers(index, self.finder)
@@ -74,6 +76,7 @@ class Kubernetes(ClusterHandler):
         self._serial_watch: SerialWatch | None = None
         self._config = config
         self.startup_timeout = startup_timeout
+        self._keeps = keeps
         self.search = tuple(search)
 
     # Hooks.
@@ -83,6 +86,16 @@ class Kubernetes(ClusterHandler):
         """Begin to follow the cluster, and wait for its objects."""
         self.servers.local = local_addresses(self._config.get(ListenHosts).hosts)
         await self.source.start(context)
+        await self._wait()
+
+    @hookimpl
+    async def rehearse(self, context: LifecycleContext) -> None:
+        """Read the objects of the last run, if a file has them."""
+        if self._keeps:
+            await self.before_listen(context)
+
+    async def _wait(self) -> None:
+        """Wait for the first objects."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         has_logged = False
@@ -225,7 +238,7 @@ class Kubernetes(ClusterHandler):
         self, request: Request, zone: bytes, *, headless: bool
     ) -> Sequence[Service] | None:
         """Return the services of the name in `request`; None if the name does not exist."""
-        self._answered.note(self._external.key_of(request.name_wire, zone))
+        self._answered.note(self._external.key_of(request.name_wire, zone), request.asked)
         return self._external.find(request, zone, headless=headless)
 
     def all_external_services(self, zone: bytes, *, headless: bool) -> Iterable[Service]:
