@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -96,7 +97,7 @@ class Problems:
 
 def explain(kind: Kind, error: Exception) -> str:
     """Return a failure with the next step of the operator, if it is known."""
-    text = f"{kind.value}: {describe(error)}"
+    text = f"{kind.value}: {_reason(error)}"
     status = error.status if isinstance(error, APIError) else 0
     if status == FORBIDDEN:
         place = f'apiGroups: ["{group_of(kind)}"], resources: ["{kind.value}"]'
@@ -107,6 +108,12 @@ def explain(kind: Kind, error: Exception) -> str:
     if status == _NOT_FOUND and kind is Kind.IMPORT:
         return f"{text}; install the custom resources of the Multi-Cluster Services API"
     return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, ValueError) else describe(error)
 
 
 class Cluster:
@@ -248,7 +255,7 @@ class Cluster:
         try:
             found = await snapshot.read(path, self.config.identity)
             if found is None:
-                _log.info("%s does not exist: the API has all objects", path)
+                _log.info("%s does not exist yet: names are known when the API answers", path)
                 return
             await self._apply(found.changes)
         except ValueError as problem:
@@ -276,9 +283,8 @@ class Cluster:
         count = self.store.changes
         if not self.store.is_synced or count == self._kept:
             return
-        changes: list[Change] = list(self.store.snapshot())
-        if (serials := self.serials) is not None:
-            changes.insert(0, serials)
+        serials = self.serials
+        changes = chain([] if serials is None else [serials], self.store.snapshot())
         try:
             await snapshot.write(path, self.config.identity, changes)
         except OSError as error:

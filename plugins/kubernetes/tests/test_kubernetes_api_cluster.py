@@ -242,7 +242,7 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
                         == b"\x0a\x09\x09\x09"
                     )
                 )
-                assert len(link._queue._changes) == 1
+                assert len(link._queue) == 1
                 ours.setblocking(False)
                 reader, writer = await asyncio.open_connection(sock=ours)
                 wanted = encode(Put(Kind.SERVICE, leader.objects[Kind.SERVICE]["default", name]))
