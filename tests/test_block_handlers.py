@@ -202,7 +202,12 @@ def test_each_protocol_tells_handlers_apart():
             return 1
 
     class External(Handler):
-        def external_services(self, request, *, headless):
+        synced = True
+
+        def add_external_zone(self, zone):
+            pass
+
+        def external_services(self, request, zone, *, headless):
             return None
 
         def all_external_services(self, zone, *, headless):

@@ -31,6 +31,7 @@ from corepy.plugin.block_filter import BlockFilter as BlockFilter
 from corepy.plugin.block_filter import BlockFilters as BlockFilters
 from corepy.plugin.block_filter import MetadataCollector as MetadataCollector
 from corepy.plugin.block_handlers import BlockHandlers as BlockHandlers
+from corepy.plugin.changed_names import ChangedNames as ChangedNames
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration

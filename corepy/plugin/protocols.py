@@ -96,6 +96,8 @@ class Service:
     """An IP address, or the name of a host in text form."""
 
     port: int = 0
+    """The port; -1 for a service without one, which makes no SRV record."""
+
     priority: int = 0
     weight: int = 0
     text: str = ""
@@ -109,7 +111,10 @@ class Service:
     """Entries of one name are answered together only if they are in one group."""
 
     stripped_labels: int = 0
-    """The number of labels that are removed from the key, to make the target of SRV records."""
+    """The number of labels that are removed from the key, to make the target of SRV and MX records.
+
+    Only for a host that is an address: a name is the target itself.
+    """
 
 
 @runtime_checkable
@@ -133,17 +138,32 @@ class RecordBackend(Protocol):
 class ExternalServiceSource(Protocol):
     """A handler that knows which services clients outside can use (k8s_external: Externaler)."""
 
-    def external_services(self, request: Request, *, headless: bool) -> Sequence[Service] | None:
-        """Return the services of the name in `request`; None if the name does not exist.
+    @property
+    def synced(self) -> bool:
+        """Whether the services are known."""
 
-        With `headless`, those without an address of their own have the addresses of their
-        endpoints.
+    def add_external_zone(self, zone: bytes) -> None:
+        """Remove replies for changed names in `zone` from the caches, too."""
+
+    def external_services(
+        self, request: Request, zone: bytes, *, headless: bool
+    ) -> Sequence[Service] | None:
+        """Return the services of the name in `request`, which is below `zone`, or a reverse name.
+
+        None if the name does not exist. With `headless`, those without an address of their own have
+        the addresses of their endpoints. For a PTR query, the hosts are names without `zone`.
         """
 
     def all_external_services(self, zone: bytes, *, headless: bool) -> Iterable[Service]:
-        """Return all services, with keys in `zone`, for a zone transfer."""
+        """Return all services, with keys in `zone`, for a zone transfer.
 
-    def name_server_addresses(self, request: Request, *, headless: bool) -> Sequence[str]:
+        The key is the name of the service with its addresses, or that of a port, such as
+        _http._tcp, whose `stripped_labels` lead to that name. Endpoints of headless services are in
+        the group "endpoint", with the label of the endpoint before the name of the service, and in
+        the group "port", with the name of the endpoint as the host.
+        """
+
+    def name_server_addresses(self, request: Request | None, *, headless: bool) -> Sequence[str]:
         """Return the IP addresses at which clients outside reach this server."""
 
     def external_serial(self, zone: bytes) -> int:

@@ -42,6 +42,14 @@ REFUSED = [
     {"addresses": ["::"]},
     {"clusterDomain": "cluster..local"},
     {"prometheusRule": {"runbookURL": "&anchor"}},
+    {"mode": "both"},
+    {"mode": "cluster", "form": "unprivileged"},
+    {"mode": "cluster", "takeoverAddresses": ["10.96.0.10"]},
+    {"mode": "cluster", "networkPolicy": True},
+    {"mode": "cluster", "cluster": {"replicas": 0}},
+    {"mode": "cluster", "cluster": {"service": "Kube.DNS"}},
+    {"mode": "ha", "form": "cilium"},
+    {"mode": "ha", "corefile": ".:53 {\n}\n"},
 ]
 
 
@@ -144,7 +152,7 @@ def test_the_schema_knows_every_value():
     assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
 
 
-GROUPS = ("image", "monitor", "prometheusRule", "dashboard")
+GROUPS = ("image", "cluster", "monitor", "prometheusRule", "dashboard")
 
 
 def flat(values, prefix=""):

@@ -165,6 +165,80 @@ def test_the_base_is_the_manifest_of_one_cache():
     assert at_a_fixed_ready_address(helm()) == plain
 
 
+CLUSTER = ROOT / "deploy/kubernetes/cluster/cluster-dns.yaml"
+
+
+def cluster(**values):
+    """The objects of the cluster's DNS, with the name that the manifest has."""
+    values = {"mode": "cluster", **values}
+    rendered = chart().render(values=values, name="corepy-dns", namespace=NAMESPACE)
+    return objects("\n---\n".join(text for name, text in rendered.items() if "NOTES" not in name))
+
+
+def test_the_dns_of_the_cluster(tmp_path):
+    """The chart, kustomize and the manifest; a process that is not root, with read access only."""
+    found = cluster()
+    assert found == objects(CLUSTER.read_text())
+    assert found == kustomize(Form({}, "overlays/cluster"), tmp_path)
+    for rule in found["ClusterRole/corepy-dns"]["rules"]:
+        assert rule["verbs"] == ["list", "watch"]
+    daemon = found["Deployment/corepy-dns"]
+    pod, it = daemon["spec"]["template"]["spec"], container(daemon)
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert it["securityContext"]["readOnlyRootFilesystem"]
+    assert it["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    labels = daemon["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        found["Service/kube-dns"]["spec"]["selector"],
+        daemon["spec"]["selector"]["matchLabels"],
+        found["PodDisruptionBudget/corepy-dns"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    ports = {(port["containerPort"], port["protocol"]) for port in it["ports"]}
+    service = found["Service/kube-dns"]["spec"]
+    assert {(port["targetPort"], port["protocol"]) for port in service["ports"]} == ports
+    text = found["ConfigMap/corepy-dns"]["data"]["Corefile"]
+    for probe, directive in (("livenessProbe", "health"), ("readinessProbe", "ready")):
+        assert f"    {directive} :{it[probe]['httpGet']['port']}" in text
+    state = text.partition(" keep ")[2].split()[0]
+    assert Path(state).parent.as_posix() in {mount["mountPath"] for mount in it["volumeMounts"]}
+
+
+def test_the_corefile_of_the_cluster_is_valid(tmp_path):
+    """As `corepy -check` in the pod, where the API's address and the token are."""
+    text = cluster()["ConfigMap/corepy-dns"]["data"]["Corefile"]
+    assert run_check(text.replace("/etc/resolv.conf", "192.0.2.53"), tmp_path) == 0
+    other = cluster(clusterDomain="k8s.example", resolvers="192.0.2.53 192.0.2.54")
+    text = other["ConfigMap/corepy-dns"]["data"]["Corefile"]
+    assert "kubernetes k8s.example in-addr.arpa ip6.arpa {" in text
+    assert "forward . 192.0.2.53 192.0.2.54 {" in text
+    assert run_check(text, tmp_path) == 0
+
+
+def run_check(text, folder):
+    (file := folder / "Corefile").write_text(text)
+    words = [sys.executable, "-m", "corepy", "-check", "-conf", str(file)]
+    return subprocess.run(words, capture_output=True, check=False).returncode
+
+
+def test_a_service_that_exists_is_left_alone():
+    assert "Service/kube-dns" not in cluster(cluster={"service": ""})
+
+
+def test_the_mode_ha_is_the_form_ha():
+    assert helm(mode="ha") == helm(form="ha")
+
+
+def test_the_dns_of_the_cluster_is_monitored():
+    found = cluster(**MONITORING)
+    labels = found["Deployment/corepy-dns"]["spec"]["template"]["metadata"]["labels"]
+    monitor = found["PodMonitor/corepy-dns"]["spec"]["selector"]["matchLabels"]
+    assert monitor == {"app.kubernetes.io/instance": "corepy-dns"}
+    assert monitor.items() <= labels.items()
+    rules = json.dumps(found["PrometheusRule/corepy-dns"]["spec"])
+    assert "0.8 * 256 * 1024 * 1024" in rules
+
+
 def test_the_pods_of_ha_differ_from_those_that_replace_coredns_nodecache_in_names_only():
     """deploy/kubernetes/node-local-ha.yaml has the names and Corefiles of coredns-nodecache."""
     plain = objects((ROOT / "deploy/kubernetes/node-local-ha.yaml").read_text())
@@ -190,6 +264,8 @@ PLAIN = [
 def all_rendered():
     texts = {name: helm(**form.values) for name, form in FORMS.items()}
     texts["service monitor"] = helm(form="ha", monitor={"kind": "ServiceMonitor"})
+    texts["cluster"] = cluster(imagePullSecrets=[{"name": "registry"}])
+    texts["cluster's service monitor"] = cluster(monitor={"kind": "ServiceMonitor"})
     texts["every value"] = helm(
         form="unprivileged",
         serviceAddress="10.96.0.53",
@@ -209,7 +285,10 @@ def test_kubernetes_accepts_the_objects(version):
             if not it["apiVersion"].startswith(("monitoring.coreos.com/", "cilium.io/")):
                 kubernetes_validate.validate(it, version, strict=True)
                 checked.add(it["kind"])
-    assert checked == {"ConfigMap", "DaemonSet", "NetworkPolicy", "Service", "ServiceAccount"}
+    assert checked == {
+        *("ConfigMap", "DaemonSet", "NetworkPolicy", "Service", "ServiceAccount", "Deployment"),
+        *("ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget"),
+    }
 
 
 def test_the_rules_are_those_of_prometheus():

@@ -24,9 +24,12 @@ from helm_python.chart import Chart
 ROOT = Path(__file__).parent.parent.parent
 KUBECTL = Path(sys.executable).parent / "kubectl"
 CHART, RELEASE = "deploy/helm/corepy", "corepy-nodecache"
+CLUSTER_RELEASE = "corepy-dns"
+"""The release with the mode cluster."""
+
 PAGES = [
     *("docs/kubernetes.md", "docs/kubernetes-networks.md", "docs/kubernetes-upgrade.md"),
-    *("docs/runbooks.md", "deploy/helm/corepy/README.md"),
+    *("docs/kubernetes-cluster-dns.md", "docs/runbooks.md", "deploy/helm/corepy/README.md"),
 ]
 NETWORKS = "tests/kernel/test_kubernetes_networks.py"
 POD = "tests/kernel/test_kubernetes_pod.py"
@@ -86,9 +89,9 @@ WITHOUT_STEPS = {"kube-proxy", "What is tested"}
 MANAGED = "app.kubernetes.io/managed-by=Helm"
 THEIRS = {
     *("daemonset/node-local-dns", "configmap/node-local-dns"),
-    *("service/kube-dns", "daemonset/cilium"),
+    *("configmap/coredns", "daemonset/cilium"),
 }
-"""Objects of the cluster, of node-cache and of Cilium."""
+"""Objects of CoreDNS, of node-cache and of Cilium."""
 
 RECORDER = """\
 command_not_found_handle() { :; }
@@ -163,10 +166,10 @@ def values_of(words):
 
 
 @cache
-def rendered(values):
+def rendered(values, release=RELEASE):
     """The objects of the chart, by kind and name, with values as JSON."""
     chart = Chart.load(ROOT / CHART)
-    texts = chart.render(values=json.loads(values), name=RELEASE, namespace="kube-system")
+    texts = chart.render(values=json.loads(values), name=release, namespace="kube-system")
     text = "\n---\n".join(text for name, text in texts.items() if "NOTES" not in name)
     return {f"{it['kind']}/{it['metadata']['name']}": it for it in yaml.safe_load_all(text) if it}
 
@@ -175,16 +178,17 @@ def test_helm_renders_the_chart_with_the_values_of_each_command():
     seen = set()
     for verb, release, chart, *words in all_of("helm"):
         seen.add(verb)
-        assert (verb in ("install", "upgrade", "template"), release, chart) == (
-            True,
-            RELEASE,
-            CHART,
-        )
+        assert verb in ("install", "upgrade", "template")
+        assert chart == CHART
         flags = [word for word in words if word.startswith("--")]
         assert {*flags} <= {"--namespace", "--set", "--set-string"}
         # A shell that expanded braces would leave words that belong to no flag.
         assert len(words) == 2 * len(flags), words
-        assert any(key.startswith("DaemonSet/") for key in rendered(json.dumps(values_of(words))))
+        values = values_of(words)
+        is_cluster = values.get("mode") == "cluster"
+        assert release == (CLUSTER_RELEASE if is_cluster else RELEASE)
+        kind = "Deployment/" if is_cluster else "DaemonSet/"
+        assert any(key.startswith(kind) for key in rendered(json.dumps(values), release))
     assert seen == {"install", "upgrade", "template"}
 
 
@@ -193,6 +197,7 @@ def manifests():
     found: list[dict[str, Any]] = []
     for form in ("supervised", "ha", "unprivileged", "cilium"):
         found += rendered(json.dumps({"form": form})).values()
+    found += rendered('{"mode": "cluster"}', CLUSTER_RELEASE).values()
     for path in (ROOT / "deploy/kubernetes").glob("node-local*.yaml"):
         found += yaml.safe_load_all(path.read_text())
     return {f"{it['kind'].lower()}/{it['metadata']['name']}": it for it in found}
@@ -219,7 +224,7 @@ def test_kubectl_commands_name_objects_that_exist():
                 assert argument in labels
             elif flag == "-f":
                 assert (ROOT / argument).is_file()
-        if words[2:4] == ["set", "image"]:
+        if words[2:4] == ["set", "image"] and words[4] != "deployment/coredns":
             (container,) = ours[words[4]]["spec"]["template"]["spec"]["containers"]
             assert words[5].partition("=")[0] == container["name"]
     assert seen - ours.keys() == THEIRS
@@ -248,6 +253,7 @@ VERBS = (
     "label",
     "logs",
     "rollout",
+    "scale",
     "set",
     "describe",
 )

@@ -17,14 +17,14 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
-from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS
+from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS, ChangedNames
 from corepy.plugin.metrics import before_reading
 from corepy_cache.classify import NEVER, Classification, classify, matches
 from corepy_cache.contents import Contents
 from corepy_cache.entry import CacheEntry
 from corepy_cache.keys import name_of, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.purge import purge
+from corepy_cache.purge import purge, purge_names
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -264,7 +264,10 @@ class CacheStore:
         entries of another process.
         """
         self.contents.changes.add(self.clock(), is_changed)
-        return await purge((self.success, self.denial), is_changed)
+        tables = self.success, self.denial
+        if isinstance(is_changed, ChangedNames):
+            return await purge_names(tables, is_changed.names)
+        return await purge(tables, is_changed)
 
     def _put(
         self,

@@ -44,6 +44,9 @@ class RecentChanges:
         received = request.received
         if self.recent and received > self.recent[-1].at + LONGEST_QUERY:
             self.recent = []
-        return any(
-            received <= change.at and change.affects(request.name_wire) for change in self.recent
-        )
+        for change in reversed(self.recent):  # the newest first: few are newer than the query
+            if received > change.at:
+                return False
+            if change.affects(request.name_wire):
+                return True
+        return False

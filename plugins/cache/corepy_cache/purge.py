@@ -31,6 +31,25 @@ async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]
     return removed
 
 
+async def purge_names(tables: Sequence[EntryTable], names: frozenset[bytes]) -> int:
+    """Remove the entries of some names (wire form); returns their number.
+
+    A key begins with the name, and no name is the beginning of another one, because it ends with a
+    zero.
+    """
+    lengths = {len(name) for name in names}
+    removed = 0
+    for table in tables:
+        keys = list(table.entries)
+        for start in range(0, len(keys), SLICE):
+            portion = keys[start : start + SLICE]
+            for length in lengths:
+                for key in [key for key in portion if key[:length] in names]:
+                    removed += table.remove(key)
+            await asyncio.sleep(0)
+    return removed
+
+
 async def remove_entries(table: EntryTable, is_removed: Callable[[CacheEntry], bool]) -> int:
     """Remove the entries that `is_removed` selects; returns their number."""
     removed = 0

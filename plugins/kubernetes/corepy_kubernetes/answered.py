@@ -1,40 +1,47 @@
 """The answers that were given: prepared records, and the names to remove from caches.
 
 A cluster changes many times a second, but clients ask for few of its names. So the caches are told
-only of names for which a reply was made since they were told last. Names are grouped by their keys
-(`names`), which the index reports as changed.
+only of names for which a reply was made since they were told last. Questions are grouped by the
+keys of their names (`names`), which the index reports as changed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
-from corepy_kubernetes.names import APEX, OwnZones, external_key_of, key_of
+from corepy.dns.names import is_subdomain
+from corepy.plugin import ChangedNames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from corepy_kubernetes.names import OwnZones
+
     Predicate = Callable[[bytes], bool]
     Forget = Callable[[Predicate], Awaitable[None]]
 
-MOST_KEYS: Final = 32_768
-"""Keys that are remembered; beyond them, the next change removes all replies in the zones."""
+MOST_QUESTIONS: Final = 32_768
+"""Questions that are remembered; beyond them, the next change removes all replies in the zones."""
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of prepared answers, beyond which all are dropped."""
 
-OVERHEAD: Final = 400
+OVERHEAD: Final = 200
 """Bytes of a prepared answer besides its records."""
 
-INTERVAL: Final = 0.05
+INTERVAL: Final = 0.02
 """Seconds between two removals from the caches."""
 
 SHARE: Final = 4
-"""An interval is at least this many times the duration of the removal before it."""
+"""An interval is at least this many times the CPU time of the removal before it."""
 
 LONGEST: Final = 1.0
 """Seconds; the longest interval."""
+
+_TYPE_AND_CLASS: Final = 4
+"""Bytes of a question after the name."""
 
 
 class Prepared:
@@ -49,81 +56,79 @@ class Prepared:
 
 
 class Answered:
-    """Remembers which keys have replies, and prepared answers to questions."""
+    """Remembers the questions that were answered, and prepared answers to some of them.
+
+    A question is in the case of the query if its answer depends on it, else in lower case.
+    """
 
     def __init__(self) -> None:
+        self._known: dict[bytes, Prepared | None] = {}
         self._questions: dict[bytes, list[bytes]] = {}
-        """The questions with prepared answers, by key, of all keys with replies."""
-        self._prepared: dict[bytes, Prepared] = {}
-        self._size = 0
+        """The known questions by key."""
         self._aliases: dict[bytes, set[bytes]] = {}
         """For a key, those of the aliases that lead to it."""
+        self._size = 0
         self._changed: set[bytes] = set()
+        """Names whose replies have changed."""
         self._all_changed = False
         self._is_full = False
         self.wake: Callable[[], object] | None = None
         """Called when there are changes for `take_changes`."""
-        self.find: Callable[[bytes], Prepared | None] = self._prepared.get
-        """Return the prepared answer to a question, in the case of the query."""
+        self.find: Callable[[bytes], Prepared | None] = self._known.get
+        """Return the prepared answer to a question."""
 
-    def note(self, key: bytes) -> None:
-        """Remember that a reply was made for a key."""
-        if key not in self._questions:
-            if len(self._questions) >= MOST_KEYS:
-                self._is_full = True
-                self._forget_answers()
-            self._questions[key] = []
+    def note(self, key: bytes, question: bytes) -> None:
+        """Remember that a question was answered from what `key` identifies."""
+        if question in self._known:
+            return
+        if len(self._known) >= MOST_QUESTIONS:
+            self._is_full = True
+            self._forget_answers()
+        self._known[question] = None
+        self._questions.setdefault(key, []).append(question)
 
     def note_alias(self, alias: bytes, target: bytes) -> None:
-        """Remember that the reply for one key has the records of another one."""
-        self.note(target)
+        """Remember that the replies for one key have the records of another one."""
         self._aliases.setdefault(target, set()).add(alias)
 
-    def keep(self, key: bytes, question: bytes, prepared: Prepared) -> None:
-        """Keep the answer to a question whose key was noted."""
+    def keep(self, question: bytes, prepared: Prepared) -> None:
+        """Keep the answer to a question that was noted."""
         self._size += OVERHEAD + len(prepared.body)
         if self._size > MOST_BYTES:
             self._size = OVERHEAD + len(prepared.body)
-            self._prepared.clear()
-            for questions in self._questions.values():
-                questions.clear()
-        self._prepared[question] = prepared
-        self._questions[key].append(question)
+            self._known.update(dict.fromkeys(self._known))
+        self._known[question] = prepared
 
     def changed(self, key: bytes) -> None:
-        """Drop the answers for a key, and those of a zone's own name, which has the serial."""
-        known = self._questions
-        if not known and not self._is_full:
-            return
-        for it in (key, APEX):
-            questions = known.pop(it, None)
-            if questions is not None:
-                self._drop(it, questions)
+        """Drop the answers for a key, and those of aliases that lead to it."""
+        questions = self._questions.pop(key, None)
+        if questions is not None:
+            self._drop(questions)
         for alias in self._aliases.pop(key, ()):
             self.changed(alias)
         if self._is_full:
             self._report_all()
 
-    def _drop(self, key: bytes, questions: Iterable[bytes]) -> None:
+    def _drop(self, questions: Iterable[bytes]) -> None:
         for question in questions:
-            prepared = self._prepared.pop(question, None)
+            prepared = self._known.pop(question)
             if prepared is not None:
                 self._size -= OVERHEAD + len(prepared.body)
-        self._changed.add(key)
+            self._changed.add(question[:-_TYPE_AND_CLASS].lower())
         if self.wake is not None:
             self.wake()
 
     def changed_namespaces(self) -> None:
         """Drop all answers."""
-        if self._questions or self._is_full:
+        if self._known or self._is_full:
             self._forget_answers()
             self._report_all()
 
     def _forget_answers(self) -> None:
+        self._known.clear()
         self._questions.clear()
-        self._prepared.clear()
-        self._size = 0
         self._aliases.clear()
+        self._size = 0
 
     def _report_all(self) -> None:
         self._all_changed = True
@@ -132,45 +137,19 @@ class Answered:
             self.wake()
 
     def take_changes(self, zones: OwnZones, external: Iterable[bytes]) -> Predicate | None:
-        """Return a predicate that selects the changed names in zones; None without changes.
+        """Return a predicate that selects the changed names; None without changes.
 
-        `external` are zones of *k8s_external*.
+        After too many changes, these are all names in `zones`, and in `external`, the zones of
+        *k8s_external*.
         """
         changed, everything = self._changed, self._all_changed
         if not changed and not everything:
             return None
         self._changed, self._all_changed = set(), False
-        return ChangedNames(zones, tuple(external), None if everything else changed)
-
-
-class ChangedNames:
-    """Selects the names whose replies have changed."""
-
-    __slots__ = ("_external", "_zones", "keys")
-
-    def __init__(
-        self, zones: OwnZones, external: tuple[bytes, ...], keys: set[bytes] | None
-    ) -> None:
-        """Select names with one of these keys; None selects all names in the zones."""
-        self._zones = zones
-        self._external = external
-        self.keys = keys
-
-    def __call__(self, name: bytes) -> bool:
-        """Return whether the replies for a name, in wire form and lower case, have changed."""
-        found = self._zones.find(name)
-        if found is not None:
-            zone, offsets = found
-            if self.keys is None:
-                return True
-            key = key_of(name, offsets, len(name) - len(zone.wire))
-            if key is not None and key in self.keys:
-                return True
-        for wire in self._external:
-            key = external_key_of(name, wire)
-            if key is not None and (self.keys is None or key in self.keys):
-                return True
-        return False
+        if not everything:
+            return ChangedNames(changed)
+        wires = [zone.wire for zone in zones.all] + list(external)
+        return lambda name: any(is_subdomain(name, wire) for wire in wires)
 
 
 class ChangeNotifier:
@@ -202,13 +181,12 @@ class ChangeNotifier:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._forget is not None:
             changes = self._answered.take_changes(self._zones, self._external)
             if changes is None:
                 break
-            began = loop.time()
+            began = time.thread_time()
             await self._forget(changes)
-            spent = loop.time() - began
+            spent = time.thread_time() - began
             await asyncio.sleep(min(max(INTERVAL, SHARE * spent), LONGEST))
         self._task = None

@@ -18,6 +18,7 @@ from corepy.plugin import (
 from corepy_kubernetes.aliases import completed
 from corepy_kubernetes.lookup import Alias, Denial, Finder
 from corepy_kubernetes.names import (
+    APEX,
     DNS,
     NAME_SERVER,
     SVC,
@@ -83,8 +84,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer at once, unless an alias leads out of the cluster, or pass the query on."""
-        key = request.question if request.qtype == c.TYPE_SRV else request.asked
-        prepared = self._answered.find(key)
+        prepared = self._answered.find(_remembered(request))
         if prepared is not None and not request.flags & _OPCODE:
             return self.answers.again(request, prepared)
         found = self.own_zones.find(request.name_wire)
@@ -103,7 +103,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         name = request.name_wire
         key = key_of(name, offsets, end)
         if key is not None:
-            self._answered.note(key)
+            self._answered.note(key, _remembered(request))
         if not offsets:
             return self._apex(request, zone)
         if is_reverse(name):
@@ -121,9 +121,14 @@ class ClusterHandler(FastHandler, ExplainedHandler):
     def _apex(self, request: Request, zone: OwnZone) -> Answer:
         if request.qtype in (c.TYPE_SOA, c.TYPE_ANY):
             return self.answers.soa(request, 0, self.serial_of(zone))
-        if request.qtype == c.TYPE_NS and (servers := self.servers.inside()):
+        if request.qtype == c.TYPE_NS and (servers := self._name_servers()):
             return self.answers.name_servers(request, request.question[:-4], servers)
         return self._no_data(request, zone, 0)
+
+    def _name_servers(self) -> list[tuple[bytes, bytes]]:
+        for key in self.servers.sources():
+            self._answered.note_alias(APEX, key)
+        return self.servers.inside()
 
     def _name_server(self, request: Request, zone: OwnZone, end: int) -> Answer:
         labels = request.name_wire[:end]
@@ -133,7 +138,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
             return self._no_name(request, zone, end)
         if request.qtype in (c.TYPE_A, c.TYPE_AAAA):
             prepared = self.answers.of_addresses(
-                request.qtype, (address for _, address in self.servers.inside())
+                request.qtype, (address for _, address in self._name_servers())
             )
             if prepared is not None:
                 return self.answers.again(request, prepared)
@@ -189,10 +194,10 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         self, request: Request, end: int, parts: Parts, targets: list[Target]
     ) -> Reply | None:
         """Return the reply with the records of targets; None without any of this type."""
-        qtype, key = request.qtype, request.asked
+        qtype = request.qtype
         if qtype == c.TYPE_SRV:
-            key = request.question
-            prepared = self.answers.services(request, targets, key[end:-4])
+            zone = request.question[end:-4]
+            prepared = self.answers.services(request, targets, zone)
         elif qtype in (c.TYPE_A, c.TYPE_AAAA):
             prepared = self.answers.addresses(qtype, targets)
         elif qtype == c.TYPE_ANY:  # one set is enough (RFC 8482 section 4.1)
@@ -203,7 +208,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         if prepared is None:
             return None
         if parts.kind == SVC[1:]:
-            self._answered.keep(parts.key, key, prepared)
+            self._answered.keep(_remembered(request), prepared)
         return self.answers.again(request, prepared)
 
     def _alias(
@@ -241,3 +246,11 @@ class ClusterHandler(FastHandler, ExplainedHandler):
             reason = "the objects of the cluster are not known yet"
             return request.error(c.SERVFAIL, reason, _NOT_SYNCED)
         return self.answers.denial(request, c.NXDOMAIN, end, self.serial_of(zone))
+
+
+def _remembered(request: Request) -> bytes:
+    """Return the question by which an answer is remembered.
+
+    Only the targets of SRV records have the zone in the case of the query.
+    """
+    return request.question if request.qtype == c.TYPE_SRV else request.asked

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Observer = Callable[[Kind, Item | None, str, str], object]
 
-Value = TypeVar("Value", str, bytes)
+Value = TypeVar("Value", bound=str | bytes)
 Several = dict[bytes, "Value | tuple[Value, ...]"]
 """A table with one value for most keys, and several for some."""
 
@@ -356,10 +356,10 @@ def _add(table: Several[Value], key: bytes, value: Value) -> None:
 
 
 def _discard(table: Several[Value], key: bytes, value: Value) -> None:
-    others: tuple[Value, ...] = tuple(it for it in _values(table, key) if it != value)
-    if len(others) > 1:
-        table[key] = others
-    elif others:
-        table[key] = others[0]
+    left = [it for it in _values(table, key) if it != value]
+    if len(left) > 1:
+        table[key] = tuple(left)
+    elif left:
+        table[key] = left[0]
     else:
         table.pop(key, None)

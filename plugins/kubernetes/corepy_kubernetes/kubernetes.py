@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.names import ROOT, to_text
+from corepy.dns.names import ROOT, is_subdomain, to_text
 from corepy.plugin import LifecycleContext, ListenHosts, hookimpl, plugin_logger
+from corepy.plugin.protocols import SecondaryNotifier
 from corepy.zone.serial import is_newer
 from corepy_kubernetes.answered import ChangeNotifier
 from corepy_kubernetes.external import ExternalServices
@@ -15,6 +16,7 @@ from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.names import SVC, address_of, parse_name, text_of, wire_label
 from corepy_kubernetes.nameservers import NameServers, local_addresses
 from corepy_kubernetes.objects import pack_address
+from corepy_kubernetes.secondaries import SerialWatch
 from corepy_kubernetes.transfer import ZoneDump
 
 if TYPE_CHECKING:
@@ -56,11 +58,13 @@ class Kubernetes(ClusterHandler):
         *,
         config: BlockConfig,
         startup_timeout: float,
+        keeps: bool = False,
         search: Sequence[bytes] = (),
     ) -> None:
         """Wait at most `startup_timeout` seconds for the first objects.
 
-        `search` is the search path behind the zones of the cluster.
+        `keeps` is whether a file has those of the last run. `search` is the search path behind the
+        zones of the cluster.
         """
         super().__init__(index, answered, answers, zones, rules, fallthrough)
         self.servers = NameServers(index, self.finder)
@@ -69,8 +73,10 @@ class Kubernetes(ClusterHandler):
         self._external = ExternalServices(index, self.finder, answers.ttl)
         self.external_zones: dict[bytes, None] = {}
         self._notifier = ChangeNotifier(answered, zones, self.external_zones)
+        self._serial_watch: SerialWatch | None = None
         self._config = config
         self.startup_timeout = startup_timeout
+        self._keeps = keeps
         self.search = tuple(search)
 
     # Hooks.
@@ -80,6 +86,16 @@ class Kubernetes(ClusterHandler):
         """Begin to follow the cluster, and wait for its objects."""
         self.servers.local = local_addresses(self._config.get(ListenHosts).hosts)
         await self.source.start(context)
+        await self._wait()
+
+    @hookimpl
+    async def rehearse(self, context: LifecycleContext) -> None:
+        """Read the objects of the last run, if a file has them."""
+        if self._keeps:
+            await self.before_listen(context)
+
+    async def _wait(self) -> None:
+        """Wait for the first objects."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         has_logged = False
@@ -95,12 +111,17 @@ class Kubernetes(ClusterHandler):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Begin to remove replies that have changed from the caches."""
+        """Begin to remove replies that have changed from the caches, and to notify secondaries."""
         self._notifier.start(context.forget_names)
+        notifiers = self._config.handlers.of_kind(SecondaryNotifier)
+        if notifiers:
+            self._serial_watch = SerialWatch(self.own_zones.all, self.serial_of, notifiers)
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop following the cluster."""
+        if self._serial_watch is not None:
+            self._serial_watch.stop()
         await self._notifier.stop()
         await self.source.stop()
 
@@ -175,6 +196,13 @@ class Kubernetes(ClusterHandler):
         services = SVC + zone
         return (wire_label(pod.namespace) + services, services, zone, *self.search, ROOT)
 
+    # For *search_guard*: corepy.plugin.protocols.OwnNames.
+
+    async def has_names_below(self, name: bytes) -> bool:
+        """Return whether a zone is below `name`, or the other way round."""
+        zones = [zone.wire for zone in self.own_zones.all]
+        return any(is_subdomain(zone, name) or is_subdomain(name, zone) for zone in zones)
+
     # For *transfer*: corepy.plugin.protocols.TransferSource.
 
     def transfer_zone(self, zone: bytes, serial: int | None) -> Iterator[list[bytes]] | None:
@@ -210,7 +238,7 @@ class Kubernetes(ClusterHandler):
         self, request: Request, zone: bytes, *, headless: bool
     ) -> Sequence[Service] | None:
         """Return the services of the name in `request`; None if the name does not exist."""
-        self._answered.note(self._external.key_of(request.name_wire, zone))
+        self._answered.note(self._external.key_of(request.name_wire, zone), request.asked)
         return self._external.find(request, zone, headless=headless)
 
     def all_external_services(self, zone: bytes, *, headless: bool) -> Iterable[Service]:

@@ -91,6 +91,12 @@ class NameServers:
                 found.update((it, None) for it in service.external if isinstance(it, bytes))
         return list(found) if is_endpoint else list(self.local)
 
+    def sources(self) -> list[bytes]:
+        """Return the keys of what the names and addresses are made of; see `names`."""
+        slices = [slice_ for slice_, _ in self._services()]
+        services = [service_key(slice_.namespace, slice_.service) for slice_ in slices]
+        return [*self.local, *services]
+
     def _services(self) -> Iterator[tuple[Slice, Service | None]]:
         """Yield the slices with an address of this server, with their services."""
         for address in self.local:

@@ -109,6 +109,7 @@ def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOp
         settings.fallthrough,
         config=controller.config,
         startup_timeout=settings.startup_timeout,
+        keeps=api.keep is not None,
         search=_search_path() if needs.pods else (),
     )
     name = " ".join(("kubernetes", *settings.zones))

@@ -137,7 +137,10 @@ class Cluster:
     def reply(self, name, qtype="A", **question):
         """The reply to a query, without a server."""
         self.below.requests.clear()
-        request = make_request(name, qtype, **question)
+        return self.answer(make_request(name, qtype, **question))
+
+    def answer(self, request):
+        """The reply to a request."""
         answer = self.top.begin_dns(request)
         return answer if hasattr(answer, "wire") else asyncio.run(_wait(answer))
 

@@ -11,7 +11,6 @@ Cluster, service, slice_of = kube.Cluster, kube.service, kube.slice_of
 SOA, NO_DATA, NO_NAME = kube.soa(), kube.no_data(), kube.no_name()
 
 NS = "testns.svc.cluster.local."
-EMPTY = []
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +243,8 @@ POD = "podns.pod.cluster.local."
         (PodMode.INSECURE, f"1-2-3.{POD}", "A", NO_NAME),
         (PodMode.INSECURE, "1-2-3-4.nons.pod.cluster.local.", "A", NO_NAME),
         (PodMode.INSECURE, POD, "A", NO_DATA),
+        (PodMode.INSECURE, f"a.b.1-2-3-4.{POD}", "A", (0, a(f"a.b.1-2-3-4.{POD}", "1.2.3.4"), [], [])),
+        (PodMode.INSECURE, f"a.b.c.1-2-3-4.{POD}", "A", NO_NAME),
         (PodMode.VERIFIED, f"10-240-0-1.{POD}", "A", (0, a(f"10-240-0-1.{POD}", "10.240.0.1"), [], [])),
         (PodMode.VERIFIED, f"fd00--1.{POD}", "AAAA", (0, a(f"fd00--1.{POD}", "fd00::1"), [], [])),
         (PodMode.VERIFIED, f"10-240-0-2.{POD}", "A", NO_NAME),  # that of another namespace

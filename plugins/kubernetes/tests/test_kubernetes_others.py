@@ -1,10 +1,18 @@
 """For other plugins: zone transfers, search paths, metadata, services for clients outside."""
 
+import asyncio
+
 import pytest
 
 from corepy.dns.names import from_text, to_text
-from corepy.plugin.protocols import ExternalServiceSource, SearchPathSource, TransferSource
+from corepy.plugin.protocols import (
+    ExternalServiceSource,
+    OwnNames,
+    SearchPathSource,
+    TransferSource,
+)
 from corepy.testing import helper_module, make_request
+from corepy_kubernetes import secondaries
 from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.objects import Namespace, Needs, Port
 
@@ -17,7 +25,7 @@ NS = "testns.svc.cluster.local."
 
 def test_what_it_is_for_other_plugins():
     handler = Cluster().handler
-    for protocol in (TransferSource, SearchPathSource, ExternalServiceSource):
+    for protocol in (TransferSource, SearchPathSource, ExternalServiceSource, OwnNames):
         assert isinstance(handler, protocol)
 
 
@@ -135,6 +143,45 @@ def test_objects_may_change_during_a_transfer():
     next(portions)
     cluster.remove(service("s249", "10.0.0.1"))
     assert sum(len(portion) for portion in portions) == 3 * 250 + 1
+
+
+class Notifier:
+    """Records the zones whose secondary servers are notified."""
+
+    def __init__(self):
+        self.zones = []
+        self.changed = asyncio.Event()
+
+    def notify_secondaries(self, zone):
+        self.zones.append(to_text(zone))
+        self.changed.set()
+
+
+def test_secondary_servers_are_notified_of_new_serials(monkeypatch):
+    monkeypatch.setattr(secondaries, "INTERVAL", 0.0)
+    cluster = Cluster(kube.objects(), ["cluster.local.", "10.in-addr.arpa."])
+    handler, notifier = cluster.handler, Notifier()
+
+    async def main():
+        watch = secondaries.SerialWatch(handler.own_zones.all, handler.serial_of, [notifier])
+        await asyncio.sleep(0.0)
+        assert notifier.zones == ["cluster.local."]
+        notifier.changed.clear()
+        cluster.now += 1
+        cluster.add(service("new", "10.0.0.99"))
+        await notifier.changed.wait()
+        watch.stop()
+        assert notifier.zones == ["cluster.local."] * 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("local.", True), (".", True), ("ns.svc.cluster.local.", True), ("example.", False)],
+)
+def test_names_that_no_other_server_denies(name, expected):
+    assert asyncio.run(Cluster().handler.has_names_below(from_text(name))) is expected
 
 
 # Search paths (autopath_test.go) and metadata (metadata_test.go).
@@ -322,5 +369,4 @@ def test_the_serial_for_clients_outside_and_their_caches():
     assert handler.external_serial(EXAMPLE) == before + 1
     changes = cluster.answered.take_changes(handler.own_zones, handler.external_zones)
     assert changes(name)
-    assert changes(from_text("x.svc6.testns.example.com."))
     assert not changes(from_text("svc1.testns.example.com."))

@@ -120,6 +120,7 @@ def test_a_host_name_that_changes():
 @given(st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16))
 def test_addresses_as_names(packed):
     address = pack_address(ipaddress.ip_address(packed).compressed)
+    assert address is not None
     assert address_of(reverse_name(address)) == address
     if packed == address:
         assert pod_address(dashed(address)) == address
@@ -186,14 +187,26 @@ def test_outside_of_a_cluster_the_server_is_at_its_own_addresses():
     assert Cluster().ask("cluster.local.", "NS")[:2] == (0, [])
 
 
-def test_the_name_server_changes_with_its_service():
+@pytest.mark.parametrize(
+    "item",
+    [
+        service("dns-service", "10.0.0.112", namespace="kube-system"),
+        slice_of("dns-service", "10.244.0.21", namespace="kube-system"),
+        slice_of("new", "10.244.0.20", namespace="kube-system"),
+    ],
+    ids=["cluster IP", "endpoint", "service"],
+)
+def test_the_name_server_changes_with_its_service(item):
     cluster = with_address(servers())
-    cluster.ask("ns.dns.cluster.local.")
-    cluster.add(service("dns-service", "10.0.0.112", namespace="kube-system"))
+    before = cluster.ask("ns.dns.cluster.local.")
+    cluster.ask("cluster.local.", "NS")
+    cluster.ask("svc1.testns.svc.cluster.local.")
+    cluster.add(item, service("new", "10.0.0.113", namespace="kube-system"))
     changes = cluster.answered.take_changes(cluster.handler.own_zones, ())
     assert changes(from_text("ns.dns.cluster.local."))
     assert changes(from_text("cluster.local."))
-    assert "10.0.0.112" in cluster.ask("ns.dns.cluster.local.")[1][0]
+    assert not changes(from_text("svc1.testns.svc.cluster.local."))
+    assert cluster.ask("ns.dns.cluster.local.") != before
 
 
 @pytest.mark.parametrize(

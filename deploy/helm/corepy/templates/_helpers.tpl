@@ -1,6 +1,13 @@
+{{/* The form of the cache on nodes; "cluster" for the cluster's DNS, which has none. */}}
+{{- define "corepy.form" -}}
+{{- if eq .Values.mode "node-local" }}{{ .Values.form }}{{ else }}{{ .Values.mode }}{{ end -}}
+{{- end }}
+
 {{/* The DaemonSets of the form, each with the ports and the line of nodecache in which they differ. */}}
 {{- define "corepy.daemons" -}}
-{{- if eq .Values.form "ha" -}}
+{{- if eq .Values.mode "cluster" -}}
+[]
+{{- else if eq (include "corepy.form" .) "ha" -}}
 - name: "{{ .Release.Name }}-primary"
   component: primary
   metrics: 9253
@@ -17,7 +24,7 @@
   metrics: 9253
   health: 8080
   ready: 8181
-  {{- if eq .Values.form "supervised" }}
+  {{- if eq (include "corepy.form" .) "supervised" }}
   nodecache: nodecache
   {{- end }}
 {{- end }}
@@ -25,12 +32,21 @@
 
 {{/* Whether the pods use the network of the node; "" if they have addresses of their own. */}}
 {{- define "corepy.hostNetwork" -}}
-{{- if has .Values.form (list "supervised" "ha") }}true{{ end -}}
+{{- if has (include "corepy.form" .) (list "supervised" "ha") }}true{{ end -}}
 {{- end }}
 
 {{/* Whether the cache forwards to the Service kube-dns-upstream, because kube-dns leads to the cache itself. */}}
 {{- define "corepy.upstreamService" -}}
-{{- if or (eq .Values.form "cilium") .Values.takeoverAddresses }}true{{ end -}}
+{{- if or (eq (include "corepy.form" .) "cilium") .Values.takeoverAddresses }}true{{ end -}}
+{{- end }}
+
+{{/* The labels that select the pods of this release, and no others. */}}
+{{- define "corepy.selector" -}}
+{{ ternary "app.kubernetes.io/instance" "k8s-app" (eq .Values.mode "cluster") }}: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "corepy.resources" -}}
+{{- toYaml (ternary .Values.cluster.resources .Values.resources (eq .Values.mode "cluster")) }}
 {{- end }}
 
 {{- define "corepy.labels" -}}
@@ -87,7 +103,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
     health {{ $host }}:{{ .daemon.health }} {
         lameduck 5s
     }
-    ready {{ if eq .root.Values.form "supervised" }}{$READY_ADDRESS}{{ else }}{{ $host }}{{ end }}:{{ .daemon.ready }} {
+    ready {{ if eq (include "corepy.form" .root) "supervised" }}{$READY_ADDRESS}{{ else }}{{ $host }}{{ end }}:{{ .daemon.ready }} {
         monitor continuously
     }
 }
@@ -133,7 +149,7 @@ The alerts of deploy/prometheus, with the address of the runbooks, the release's
 {{- if not (contains "corepy" .Release.Name) }}
 {{- $rules = replace ".*corepy.*" (printf ".*%s.*" .Release.Name) $rules }}
 {{- end }}
-{{- $limit := toString (dig "limits" "memory" "" .Values.resources) }}
+{{- $limit := toString (dig "limits" "memory" "" (include "corepy.resources" . | fromYaml)) }}
 {{- if regexMatch "^[0-9]+([.][0-9]+)?(e[+]?[0-9]+|[kMG]|[KMG]i)?$" $limit }}
 {{- $suffix := regexFind "[A-Za-z]*$" $limit }}
 {{- $base := ternary " * 1024" " * 1000" (hasSuffix "i" $suffix) }}

@@ -7,8 +7,8 @@
 {{- $root := .root }}
 {{- $it := .daemon }}
 {{- $host := include "corepy.hostNetwork" $root }}
-{{- $ha := eq $root.Values.form "ha" }}
-{{- $supervised := eq $root.Values.form "supervised" }}
+{{- $ha := eq (include "corepy.form" $root) "ha" }}
+{{- $supervised := eq (include "corepy.form" $root) "supervised" }}
 {{- $probed := "" }}
 {{- if $supervised }}{{ $probed = .readyAddress }}{{ else if $host }}{{ $probed = first $root.Values.addresses }}{{ end -}}
 metadata:

@@ -1,0 +1,203 @@
+"""Several processes: the leader follows etcd, the others follow the leader."""
+
+import asyncio
+import json
+import socket
+from types import SimpleNamespace
+
+from corepy.http.http_client import parse_url
+from corepy.plugin import ProcessGroup
+from corepy.testing import helper_module, until
+from corepy_etcd import sharing, source
+from corepy_etcd.sharing import LeaderState, Publisher, Subscriber
+from corepy_etcd.source import Settings, Source
+from corepy_etcd.store import Store
+
+key_of = helper_module(__file__, "etcd_copy").key_of
+
+
+class Group(ProcessGroup):
+    """Two processes, one of which is simulated by another object."""
+
+    size = 2
+
+    def __init__(self, leader=None):
+        self.is_leader = leader is None
+        self.leader = leader or self
+        self.names = {}
+
+    def listen(self, name, connected):
+        self.names[name] = connected
+
+    def stop_listening(self, name, connected):
+        assert self.names.pop(name) == connected
+
+    async def connect(self, name):
+        connected = self.leader.names.get(name)
+        if connected is None:
+            raise ConnectionRefusedError
+        ours, theirs = socket.socketpair()
+        connected(theirs)
+        return ours
+
+
+class Leader:
+    """The leader's part, without etcd."""
+
+    def __init__(self):
+        self.group = Group()
+        self.state = LeaderState(False, 0)
+        self.store = Store("/skydns/", self._changed)
+        self.publisher = Publisher(self.group, "etcd", self.store, lambda: self.state)
+
+    def _changed(self, key):
+        self.publisher.changed(key)
+
+    def put(self, name, lease=0):
+        value = json.dumps({"host": "192.0.2.1", "text": name}).encode()
+        self.store.put(key_of(name), value, lease)
+
+    def sync(self, serial):
+        self.state = LeaderState(True, serial)
+        self.publisher.synced()
+
+
+class AnyZone:
+    """A handler for all names."""
+
+    def has_zone_of(self, name):
+        return True
+
+
+def run(scenario):
+    asyncio.run(scenario())
+
+
+def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
+    monkeypatch.setattr(sharing, "PORTION", 3)
+
+    async def scenario():
+        leader = Leader()
+        for number in range(10):
+            leader.put(f"n{number}.test", lease=number % 2)
+        leader.store.leases.ends[1] = 123.0
+        completed, changed = [], []
+        store = Store("/skydns/", changed.append)
+        store.put(key_of("old.test"), b"{}", 0)
+        follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
+        await until(lambda: len(store) == 11)
+        assert not completed  # the leader is not synchronized itself
+        leader.sync(9)
+        await until(lambda: completed == [9])
+        assert store.entries == leader.store.entries  # and nothing that the leader does not have
+        assert store.leases.ends == {1: 123.0}
+        leader.put("more.test")
+        leader.store.remove(key_of("n3.test"))
+        leader.store.leases.ends[1] = 456.0
+        leader.publisher.lease_checked(1)
+        await until(lambda: store.entries == leader.store.entries)
+        await until(lambda: store.leases.ends == {1: 456.0})
+        assert key_of("more.test") in changed
+        follower.close()
+        leader.publisher.close()
+
+    run(scenario)
+
+
+def test_a_follower_connects_again_and_keeps_what_it_has(monkeypatch):
+    async def scenario():
+        leader, completed = Leader(), []
+        store = Store("/skydns/", lambda key: None)
+        leader.put("a.test")
+        leader.sync(1)
+        follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
+        await until(lambda: completed)
+        leader.publisher.close()
+        leader.store.remove(key_of("a.test"))
+        leader.put("b.test")
+        await asyncio.sleep(0)
+        assert list(store.entries) == [key_of("a.test")]
+        leader.publisher = Publisher(leader.group, "etcd", leader.store, lambda: leader.state)
+        await until(lambda: list(store.entries) == [key_of("b.test")])
+        follower.close()
+        leader.publisher.close()
+
+    run(scenario)
+
+
+def test_a_follower_that_does_not_read_costs_no_more_than_its_keys():
+    async def scenario():
+        leader = Leader()
+        ours, theirs = socket.socketpair()
+        leader.group.names["etcd"](theirs)
+        for _ in range(3):
+            for number in range(1000):
+                leader.store.remove(key_of(f"n{number}.test"))
+                leader.put(f"n{number}.test")
+            await asyncio.sleep(0)
+        (feed,) = leader.publisher._followers
+        assert len(feed.keys) <= 1000
+        ours.close()
+        await until(lambda: not leader.publisher._followers)
+        leader.publisher.close()
+
+    run(scenario)
+
+
+def test_the_processes_of_a_server(monkeypatch):
+    """The leader alone asks etcd; both remove changed names from their caches."""
+    followed = []
+
+    class Quiet:
+        revision, problem = 5, ""
+
+        def __init__(self, gateway, store, synced, lease_checked):
+            self.has_tried = asyncio.Event()
+            followed.append((store, synced))
+
+        def start(self):
+            self.has_tried.set()
+
+        def stop(self):
+            followed.clear()
+
+    monkeypatch.setattr(source, "Watcher", Quiet)
+    monkeypatch.setattr(source, "SPACING", 0.0)
+
+    async def scenario():
+        forgotten = {"leader": [], "follower": []}
+
+        def member(name):
+            async def forget_names(predicate):
+                forgotten[name].append(predicate)
+
+            return AnyZone(), SimpleNamespace(forget_names=forget_names)
+
+        settings = Settings((parse_url("http://a"),))
+        group = Group()
+        leader, follower = Source(settings, group), Source(settings, Group(group))
+        members = {}
+        for name, each in (("leader", leader), ("follower", follower)):
+            members[name], context = member(name)
+            each.join(members[name], context)
+        ((store, synced),) = followed
+        store.put(key_of("a.test"), b'{"host": "192.0.2.1"}', 0)
+        synced()
+        await follower.wait(60)
+        assert follower.is_synced
+        assert (follower.serial, leader.serial) == (5, 5)
+        await until(lambda: all(forgotten.values()))
+        store.put(key_of("b.a.test"), b'{"host": "192.0.2.1"}', 0)
+        for name in forgotten:
+            await until(lambda name=name: forgotten[name][-1](b"\1b\1a\4test\0"))
+            is_changed = forgotten[name][-1]
+            affected = [b"\1a\4test\0", b"\4test\0", b"\1*\4test\0", b"\1x\3any\4test\0"]
+            assert all(map(is_changed, affected))
+            assert not is_changed(b"\1x\1b\1a\4test\0")
+            assert not is_changed(b"\4many\4test\0")
+        assert leader.leave(members["leader"])
+        assert follower.leave(members["follower"])
+        assert not group.names
+        assert not followed
+
+    run(scenario)
