@@ -200,8 +200,8 @@ class Cluster:
             watcher = Watcher(client, place, config.needs, self.store, self.problems.report)
             self._run(watcher.run(), f"watch {kind.value}")
 
-    async def stop(self) -> None:
-        """Stop watching, disconnect the followers and write the last snapshot."""
+    async def stop(self, *, keeps: bool = True) -> None:
+        """Stop watching, disconnect the followers and, with `keeps`, write the last snapshot."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -212,12 +212,16 @@ class Cluster:
             self._group.stop_listening(self._name, self._connected)
         for link in tuple(self._links):
             link.close()
-        if self._group is not None and self._group.is_leader and self.config.keep is not None:
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._keep(self.config.keep)
-            except TimeoutError:
-                _log.warning("%s is not written: the disk takes too long", self.config.keep)
+        is_leader = self._group is not None and self._group.is_leader
+        if is_leader and keeps and self.config.keep is not None:
+            await self._keep_in_time(self.config.keep)
+
+    async def _keep_in_time(self, path: Path) -> None:
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await self._keep(path)
+        except TimeoutError:
+            _log.warning("%s is not written: the disk takes too long", path)
 
     # Several processes
 
@@ -317,7 +321,8 @@ class Clusters:
         users.discard(user)
         if not users:
             del self._clusters[config]
-            await cluster.stop()
+            # After a reload with other options, the file is that of the new cluster.
+            await cluster.stop(keeps=all(it.keep != config.keep for it in self._clusters))
 
 
 _clusters: WeakKeyDictionary[asyncio.AbstractEventLoop, Clusters] = WeakKeyDictionary()

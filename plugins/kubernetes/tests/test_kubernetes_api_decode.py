@@ -144,7 +144,7 @@ JSON = st.recursive(
 PLACES = ["metadata", "spec", "status", "endpoints", "ports", "addressType"]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(Kind), st.dictionaries(st.sampled_from(PLACES), JSON) | JSON, st.data())
 def test_any_json_is_an_object_or_none(kind, content, data):
     if isinstance(content, dict) and data.draw(st.booleans()):
@@ -189,7 +189,7 @@ def _kind(item):
     return KINDS[type(item)]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CHANGES)
 def test_a_change_is_a_line_and_a_line_is_a_change(change):
     line = encode(change)
@@ -198,7 +198,7 @@ def test_a_change_is_a_line_and_a_line_is_a_change(change):
     assert (type(found), found) == (type(change), change)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CHANGES, st.data())
 def test_a_line_with_another_value_is_a_change_or_an_error(change, data):
     words = json.loads(encode(change))
