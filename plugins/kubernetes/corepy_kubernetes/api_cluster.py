@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -96,7 +97,7 @@ class Problems:
 
 def explain(kind: Kind, error: Exception) -> str:
     """Return a failure with the next step of the operator, if it is known."""
-    text = f"{kind.value}: {describe(error)}"
+    text = f"{kind.value}: {_reason(error)}"
     status = error.status if isinstance(error, APIError) else 0
     if status == FORBIDDEN:
         place = f'apiGroups: ["{group_of(kind)}"], resources: ["{kind.value}"]'
@@ -107,6 +108,12 @@ def explain(kind: Kind, error: Exception) -> str:
     if status == _NOT_FOUND and kind is Kind.IMPORT:
         return f"{text}; install the custom resources of the Multi-Cluster Services API"
     return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, ValueError) else describe(error)
 
 
 class Cluster:
@@ -193,8 +200,8 @@ class Cluster:
             watcher = Watcher(client, place, config.needs, self.store, self.problems.report)
             self._run(watcher.run(), f"watch {kind.value}")
 
-    async def stop(self) -> None:
-        """Stop watching, disconnect the followers and write the last snapshot."""
+    async def stop(self, *, keeps: bool = True) -> None:
+        """Stop watching, disconnect the followers and, with `keeps`, write the last snapshot."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -205,12 +212,16 @@ class Cluster:
             self._group.stop_listening(self._name, self._connected)
         for link in tuple(self._links):
             link.close()
-        if self._group is not None and self._group.is_leader and self.config.keep is not None:
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._keep(self.config.keep)
-            except TimeoutError:
-                _log.warning("%s is not written: the disk takes too long", self.config.keep)
+        is_leader = self._group is not None and self._group.is_leader
+        if is_leader and keeps and self.config.keep is not None:
+            await self._keep_in_time(self.config.keep)
+
+    async def _keep_in_time(self, path: Path) -> None:
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await self._keep(path)
+        except TimeoutError:
+            _log.warning("%s is not written: the disk takes too long", path)
 
     # Several processes
 
@@ -248,7 +259,7 @@ class Cluster:
         try:
             found = await snapshot.read(path, self.config.identity)
             if found is None:
-                _log.info("%s does not exist: the API has all objects", path)
+                _log.info("%s does not exist yet: names are known when the API answers", path)
                 return
             await self._apply(found.changes)
         except ValueError as problem:
@@ -276,9 +287,8 @@ class Cluster:
         count = self.store.changes
         if not self.store.is_synced or count == self._kept:
             return
-        changes: list[Change] = list(self.store.snapshot())
-        if (serials := self.serials) is not None:
-            changes.insert(0, serials)
+        serials = self.serials
+        changes = chain([] if serials is None else [serials], self.store.snapshot())
         try:
             await snapshot.write(path, self.config.identity, changes)
         except OSError as error:
@@ -311,7 +321,8 @@ class Clusters:
         users.discard(user)
         if not users:
             del self._clusters[config]
-            await cluster.stop()
+            # After a reload with other options, the file is that of the new cluster.
+            await cluster.stop(keeps=all(it.keep != config.keep for it in self._clusters))
 
 
 _clusters: WeakKeyDictionary[asyncio.AbstractEventLoop, Clusters] = WeakKeyDictionary()
