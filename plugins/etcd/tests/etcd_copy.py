@@ -32,8 +32,9 @@ def etcd_with(services, zones=("skydns.test.",), fallthrough=(), **options):
     store = Store(PREFIX, lambda key: None)
     fill(store, services)
     state: dict[str, Any] = {"is_synced": True, "serial": 7, "is_forgetting": False}
-    vars(handler)["source"] = SimpleNamespace(store=store, patterns=[], **state)
-    handler.source.note_pattern = handler.source.patterns.append
+    patterns: list[bytes] = []
+    state |= {"patterns": patterns, "note_pattern": patterns.append}
+    vars(handler)["source"] = SimpleNamespace(store=store, **state)
     return handler
 
 

@@ -221,7 +221,8 @@ def test_many_changes_remove_all_names_of_the_zones(monkeypatch):
         leader = Leader()
         follower = Source(Settings((parse_url("http://a"),)), Group(leader.group))
         member = AnyZone()
-        follower.join(member, SimpleNamespace(forget_names=forget_names))
+        context: Any = SimpleNamespace(forget_names=forget_names)
+        follower.join(member, context)
         follower._on_complete(1)
         for number in range(9):
             follower.note_pattern(b"\1*\1%d\0" % number)
