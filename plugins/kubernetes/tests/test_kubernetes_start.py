@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
-from corepy.plugin import LifecycleContext
 from corepy.testing import helper_module
 from corepy_kubernetes import kubernetes
 from corepy_kubernetes.objects import Kind
@@ -49,7 +49,7 @@ def started(turns, *, timeout=60.0, keeps=False, rehearsed=False):
     handler.keeps = keeps
 
     async def main():
-        context = LifecycleContext(None, None, None)
+        context: Any = None
         await (handler.rehearse if rehearsed else handler.before_listen)(context)
         was_ready = handler.ready()
         await handler.shutdown(context)
