@@ -86,16 +86,16 @@ def test_malformed_lists(text, problem):
         items_of("items", text, 50_000)
 
 
-def test_a_long_element_is_decoded_a_few_times_only():
-    reader = JSONItems("items")
+def test_a_long_element_is_decoded_a_few_times_only(monkeypatch):
+    reader, original = JSONItems("items"), JSONItems._wait
     decoded = 0
 
-    def wait():
+    def wait(self):
         nonlocal decoded
         decoded += 1
-        return original()
+        return original(self)
 
-    original, reader._wait = reader._wait, wait
+    monkeypatch.setattr(JSONItems, "_wait", wait)
     text = json.dumps({"items": ["x" * 100_000]}).encode()
     found = [it for piece in pieces(text, 100) for it in reader.feed(piece)]
     assert [*found, *reader.feed(b"", final=True)] == ["x" * 100_000]

@@ -9,7 +9,6 @@ serve any more watches for itself, and continues with the objects that it has.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -19,12 +18,13 @@ from corepy.http.backoff import jittered
 from corepy.plugin import plugin_logger
 from corepy.plugin.errors import describe
 from corepy_kubernetes import following, snapshot
-from corepy_kubernetes.api_client import FORBIDDEN, UNAUTHORIZED, APIClient, APIError
+from corepy_kubernetes.api_client import APIClient
 from corepy_kubernetes.api_config import fingerprint
+from corepy_kubernetes.api_problems import Problems
+from corepy_kubernetes.api_resources import resource
 from corepy_kubernetes.api_store import Applier, FeedReceiver, Store
 from corepy_kubernetes.api_turns import Turns
-from corepy_kubernetes.api_watch import Watcher, group_of, resource
-from corepy_kubernetes.objects import Kind
+from corepy_kubernetes.api_watch import Watcher
 
 if TYPE_CHECKING:
     import socket
@@ -41,8 +41,6 @@ KEEP_INTERVAL: Final = 120.0
 
 STOP_TIMEOUT: Final = 5.0
 """Seconds that the stop of the server waits for the last write."""
-
-_NOT_FOUND: Final = 404
 
 _log = plugin_logger("kubernetes")
 
@@ -61,59 +59,6 @@ class ClusterConfig:
     def identity(self) -> str:
         """The same in all processes with the same objects."""
         return fingerprint(self.access.endpoints, self.needs)
-
-
-class Problems:
-    """The failures of the watches, by kind; each is logged once until it has ended."""
-
-    def __init__(self, cluster: str) -> None:
-        self._cluster = cluster
-        self._current: dict[Kind, str] = {}
-        self._since = 0.0
-
-    def report(self, kind: Kind, error: Exception | None) -> None:
-        """Note a failure, or with None a success."""
-        if error is None:
-            if self._current.pop(kind, None) is not None and not self._current:
-                _log.info("the API of %s answers again", self._cluster)
-            return
-        problem = explain(kind, error)
-        if not self._current:
-            self._since = time.time()  # time of day: it is shown to operators
-        if self._current.get(kind) != problem:
-            self._current[kind] = problem
-            _log.warning("the API of %s: %s", self._cluster, problem)
-
-    @property
-    def lines(self) -> list[str]:
-        """The current failures."""
-        return list(self._current.values())
-
-    @property
-    def since(self) -> float | None:
-        """When the first of them began, in seconds since the epoch; None without."""
-        return self._since if self._current else None
-
-
-def explain(kind: Kind, error: Exception) -> str:
-    """Return a failure with the next step of the operator, if it is known."""
-    text = f"{kind.value}: {_reason(error)}"
-    status = error.status if isinstance(error, APIError) else 0
-    if status == FORBIDDEN:
-        place = f'apiGroups: ["{group_of(kind)}"], resources: ["{kind.value}"]'
-        rule = f'{place}, verbs: ["list", "watch"]'
-        return f"{text}; add this rule to the ClusterRole of corepy: {rule}"
-    if status == UNAUTHORIZED:
-        return f"{text}; the API does not accept the token or the client certificate"
-    if status == _NOT_FOUND and kind is Kind.IMPORT:
-        return f"{text}; install the custom resources of the Multi-Cluster Services API"
-    return text
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error) if isinstance(error, ValueError) else describe(error)
 
 
 class Cluster:

@@ -135,7 +135,7 @@ class Watch:
     def __init__(self, resource, selectors):
         self.resource = resource
         self.selectors = selectors
-        self.queue = asyncio.Queue()
+        self.queue: asyncio.Queue[object] = asyncio.Queue()
         self.is_silent = False
 
     def send(self, data):
@@ -154,8 +154,8 @@ class FakeAPI:
         self.tls = tls
         self.port = 0
         self.version = 1000
-        self.objects = {name: {} for name, _, _ in PATHS.values()}
-        self.events = {name: [] for name, _, _ in PATHS.values()}
+        self.objects: dict[str, dict] = {name: {} for name, _, _ in PATHS.values()}
+        self.events: dict[str, list] = {name: [] for name, _, _ in PATHS.values()}
         self.oldest = 0
         """Watches and pages from earlier versions get 410."""
         self.watches = []
@@ -372,7 +372,7 @@ class FakeAPI:
                 return
         limit = min(int(query.get("limit", 10**9)), self.largest_page)
         rest = len(objects) - start - limit
-        place = {"resourceVersion": str(version)}
+        place: dict[str, object] = {"resourceVersion": str(version)}
         if rest > 0 and "limit" in query:
             place |= {"continue": json.dumps([version, start + limit]), "remainingItemCount": rest}
             objects = objects[start : start + limit]

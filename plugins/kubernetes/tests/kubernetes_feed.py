@@ -23,7 +23,7 @@ class RecordingFeed:
 
     def __init__(self, needs=ALL):
         self.kinds = needs.kinds()
-        self.objects = {kind: {} for kind in self.kinds}
+        self.objects: dict[Kind, dict] = {kind: {} for kind in self.kinds}
         self.calls = []
         self.synced_kinds = set()
         self.serials = Serials()

@@ -144,7 +144,7 @@ def test_followers_get_the_objects_of_the_leader():
             for number in range(3 * PORTION):
                 api.put("services", fake.service(f"s{number}", addresses=["10.0.0.1"]))
             config = feeds.config_for(api.url)
-            listening = {}
+            listening: dict[str, object] = {}
             async with (
                 feeds.started(config, group=Group(listening, is_leader=True)) as leader,
                 OtherProcess(config, Group(listening)) as early,
@@ -174,7 +174,7 @@ def test_a_follower_that_loses_the_leader_watches_without_a_gap(caplog):
         async with fake.serving(fake.FakeAPI()) as api:
             api.put("services", fake.service("web"))
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
-            listening = {}
+            listening: dict[str, object] = {}
             leader = Source(config, feeds.RecordingFeed(ONLY_SERVICES), "kubernetes.1")
             await leader.start(feeds.context(Group(listening, is_leader=True)))
             async with OtherProcess(config, Group(listening)) as follower:
@@ -216,7 +216,7 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
     async def main():
         async with fake.serving(fake.FakeAPI()) as api:
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
-            listening = {}
+            listening: dict[str, object] = {}
             async with feeds.started(config, group=Group(listening, is_leader=True)) as leader:
                 await leader.until_synced()
                 ours, theirs = socket.socketpair()

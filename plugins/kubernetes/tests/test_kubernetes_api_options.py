@@ -54,6 +54,7 @@ def settled(*lines, checking=False):
     options = ApiOptions()
     for _ in controller.single():
         token = controller.token
+        assert token is not None
         controller.remaining_args()
         controller.options(options.table(controller))
     options.settle(controller, token)
