@@ -46,6 +46,12 @@ broken.org {{
     prometheus 127.0.0.1:{metrics}
     broken
 }}
+etcd.example {{
+    bind 169.254.20.10
+    etcd {{
+        endpoint http://127.0.0.1:1
+    }}
+}}
 """
 
 

@@ -83,6 +83,7 @@ class Gateway:
         self._current = secrets.randbelow(len(self._sessions))
         self._credentials = credentials
         self._token = ""
+        self._watched: StreamedResponse | None = None
 
     @property
     def endpoint(self) -> str:
@@ -225,11 +226,29 @@ class Gateway:
         """Yield the responses of a watch, the member "result" of each."""
         response = await self.open("watch", {"create_request": body}, [_REQUIRES_LEADER])
         lines = JSONLines()
+        self._watched = response
         async with response:
             while data := await response.read(LONGEST_SILENCE):
                 for document in lines.feed(data):
                     yield self._result(document)
         raise EtcdError(f"{self.endpoint}: the watch has ended")
+
+    async def probe(self) -> None:
+        """End the watch if the endpoint does not respond any more.
+
+        The kernel of a machine answers for a process that hangs, so TCP does not notice it.
+        """
+        watched = self._watched
+        try:
+            response = await self._open("maintenance/status", {}, ())
+        except EtcdError:
+            return
+        except OSError:
+            if watched is not None:
+                watched.close()
+        else:
+            async with response:
+                await response.read_all(LARGEST_ERROR, TIMEOUT)
 
     def _result(self, document: Any) -> dict[str, Any]:
         result = document.get("result") if isinstance(document, dict) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from posixpath import normpath
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from corepy.dns.names import InvalidName, from_text, labels_of, lower
@@ -33,7 +34,7 @@ class Entry(NamedTuple):
     """The number of its lease, 0 without one."""
 
     size: int
-    """Bytes of the key and the value."""
+    """Bytes of memory, about."""
 
 
 class UnusableRecord(ValueError):
@@ -82,7 +83,7 @@ def service_of_value(value: bytes, name: bytes) -> Service:
         port=_number(members, "port"),
         priority=_number(members, "priority") or DEFAULT_PRIORITY,
         weight=_number(members, "weight"),
-        text=_text(members, "text"),
+        text=intern(_text(members, "text")),
         is_mail=_flag(members, "mail"),
         ttl=_number(members, "ttl"),
         group=_text(members, "group"),

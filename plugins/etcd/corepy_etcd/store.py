@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 LOG: Final = plugin_logger("etcd")
 
-MOST_BYTES: Final = 64 << 20
-"""Bytes of keys and values that are kept; the copy takes about three times as much memory."""
+MOST_BYTES: Final = 256 << 20
+"""Bytes of memory that the copy takes, about 250,000 keys."""
+
+OVERHEAD: Final = 900
+"""Bytes of memory for a key, besides those of the key and the value; measured."""
 
 MOST_WARNINGS: Final = 100
 """Unusable keys that are logged one by one."""
@@ -39,7 +42,7 @@ class Store:
         self.entries: dict[bytes, Entry] = {}
         self.leases = Leases()
         self.size = 0
-        """Bytes of the keys and values."""
+        """Bytes of memory, about."""
         self.is_full = False
         """Whether keys were left out because of `MOST_BYTES`."""
         self.unusable: dict[bytes, bytes] = {}
@@ -66,7 +69,7 @@ class Store:
             self.replace(key, None)
         else:
             self.unusable.pop(key, None)
-            self.replace(key, Entry(key, service, lease, len(key) + len(value)))
+            self.replace(key, Entry(key, service, lease, OVERHEAD + len(key) + len(value)))
 
     def remove(self, key: bytes) -> None:
         """Remove a key that etcd does not have."""
@@ -121,8 +124,10 @@ class Store:
 
     def _leave_out(self, key: bytes) -> None:
         if not self.is_full:
-            message = "etcd has more than %d MiB below %s: further keys, such as %s, are left out"
-            LOG.error(message, MOST_BYTES >> 20, shown_key(self.prefix), shown_key(key))
+            message = (
+                "the keys below %s take more than %d MiB: further ones are left out, such as %s"
+            )
+            LOG.error(message, shown_key(self.prefix), MOST_BYTES >> 20, shown_key(key))
         self.is_full = True
 
     def _refuse(self, key: bytes, value: bytes, reason: str) -> None:

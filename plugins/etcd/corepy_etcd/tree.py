@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
     from corepy_etcd.skydns import Entry
 
-MOST_FOUND: Final = 4096
-"""Services that one look-up returns; a message of 64 KiB has no more address records."""
+MOST_FOUND: Final = 512
+"""Services that one look-up returns; to make a reply of them takes some milliseconds."""
 
-MOST_VISITED: Final = 16384
-"""Names that one look-up visits, in about ten milliseconds."""
+MOST_VISITED: Final = 4096
+"""Names that one look-up visits, in about two milliseconds."""
 
 ANY_LABEL: Final = frozenset((b"*", b"any"))
 """Labels of a query that match each label (msg.PathWithWildcard)."""
+
+
+_NONE: Final[dict[bytes, Node]] = {}
+"""The names below a name without any; it stays empty, and saves a dictionary for each."""
 
 
 class Node:
@@ -29,7 +33,7 @@ class Node:
 
     def __init__(self) -> None:
         self.entries: tuple[Entry, ...] = ()
-        self.below: dict[bytes, Node] = {}
+        self.below: dict[bytes, Node] = _NONE
 
     @property
     def is_empty(self) -> bool:
@@ -54,6 +58,8 @@ class Tree:
             if node is None:
                 if entry is None:
                     return
+                if below is _NONE:
+                    below = nodes[-1].below = {}
                 node = below[label] = Node()
             nodes.append(node)
         node = nodes[-1]
@@ -91,6 +97,8 @@ def _prune(nodes: Sequence[Node], path: Sequence[bytes]) -> None:
         if not node.is_empty:
             return
         del above.below[label]
+        if not above.below:
+            above.below = _NONE
 
 
 def _below(nodes: Sequence[Node], *, with_own: bool) -> list[Entry]:

@@ -43,6 +43,9 @@ FIRST_PAUSE: Final = 0.25
 LAST_PAUSE: Final = 10.0
 """Seconds between attempts, doubled after each failure."""
 
+PROBE: Final = 30.0
+"""Seconds without an event after which the endpoint is probed."""
+
 LEASE_SPACING: Final = 0.01
 """Seconds between two requests about leases."""
 
@@ -78,6 +81,7 @@ class Watcher:
         self._backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
         self._tasks: list[asyncio.Task[None]] = []
         self._has_leases = asyncio.Event()
+        self._heard = 0.0  # the monotonic time of the last response
 
     @property
     def endpoint(self) -> str:
@@ -86,7 +90,7 @@ class Watcher:
 
     def start(self) -> None:
         """Begin to follow etcd."""
-        for run in (self._run(), self._check_leases()):
+        for run in (self._run(), self._check_leases(), self._probe()):
             self._tasks.append(asyncio.create_task(run, name="follow etcd"))
 
     def stop(self) -> None:
@@ -176,6 +180,7 @@ class Watcher:
         watch = self._gateway.watch(request)
         async with contextlib.aclosing(watch):
             async for response in watch:
+                self._heard = time.monotonic()
                 self._check(response)
                 await self._apply(response)
 
@@ -215,6 +220,14 @@ class Watcher:
         if not response.get("fragment") and not response.get("created"):
             self.revision = max(self.revision, revision)
         self._leases_changed()
+
+    async def _probe(self) -> None:
+        """Probe the endpoint of a watch that is silent, so that one that hangs is left."""
+        while True:
+            await asyncio.sleep(PROBE)
+            if not self.problem and time.monotonic() - self._heard >= PROBE:
+                with contextlib.suppress(OSError):
+                    await self._gateway.probe()
 
     # -- leases
 

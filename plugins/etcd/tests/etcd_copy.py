@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 from corepy.plugin import Fallthrough, ZoneMatcher
 from corepy.testing import Recorder, link, make_request
@@ -30,7 +31,10 @@ def etcd_with(services, zones=("skydns.test.",), fallthrough=(), **options):
     handler = Etcd(Settings(()), ZoneMatcher(zones), Fallthrough(fallthrough), **options)
     store = Store(PREFIX, lambda key: None)
     fill(store, services)
-    handler.source = SimpleNamespace(store=store, is_synced=True, serial=7, is_forgetting=False)
+    state: dict[str, Any] = {"is_synced": True, "serial": 7, "is_forgetting": False}
+    patterns: list[bytes] = []
+    state |= {"patterns": patterns, "note_pattern": patterns.append}
+    vars(handler)["source"] = SimpleNamespace(store=store, **state)
     return handler
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from corepy.testing import refusal, set_up
+from corepy.plugin import StartupError
+from corepy.testing import refusal, serve, set_up
 from corepy.testing.tls import _KEY, CERTIFICATE
 from corepy_etcd.gateway import Credentials
 from corepy_etcd.handler import LeaseBounds
@@ -67,6 +68,9 @@ def test_credentials():
     assert handler.settings.credentials == Credentials("username", "password")
     handler, _ = directive('etcd {\ncredentials username ""\n}')  # CoreDNS uses both or none
     assert handler.settings.credentials is None
+    controller = set_up("etcd {\ncredentials username word\n}")
+    hidden = [token.text for token in controller.sibling("etcd")[0].source.hidden]
+    assert hidden == ["word"]
     assert "password" not in directive("etcd {\ncredentials u password\n}")[0].settings.name
 
 
@@ -149,3 +153,11 @@ def test_tls_files(tmp_path):
     assert str(missing) in refusal(f"etcd {{\ntls {missing}\n}}").message
     assert str(key) in refusal(f"etcd {{\ntls {key}\n}}").message
     assert "unencrypted key" in refusal(f"etcd {{\ntls {certificate} {certificate}\n}}").message
+
+
+def test_autopath_cannot_use_it():
+    """As in CoreDNS: a plugin without search paths is refused at the start."""
+    text = "example.com {\nautopath @etcd\netcd {\nendpoint http://127.0.0.1:1\n}\n}"
+    problem = "etcd in .* does not implement SearchPathSource"
+    with pytest.raises(StartupError, match=problem), serve(text):
+        pass

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 from corepy.http.http_client import parse_url
 from corepy.plugin import ProcessGroup
@@ -81,7 +82,8 @@ def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
         for number in range(10):
             leader.put(f"n{number}.test", lease=number % 2)
         leader.store.leases.ends[1] = 123.0
-        completed, changed = [], []
+        completed: list[int] = []
+        changed: list[bytes] = []
         store = Store("/skydns/", changed.append)
         store.put(key_of("old.test"), b"{}", 0)
         follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
@@ -106,7 +108,8 @@ def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
 
 def test_a_follower_connects_again_and_keeps_what_it_has(monkeypatch):
     async def scenario():
-        leader, completed = Leader(), []
+        leader = Leader()
+        completed: list[int] = []
         store = Store("/skydns/", lambda key: None)
         leader.put("a.test")
         leader.sync(1)
@@ -165,7 +168,7 @@ def test_the_processes_of_a_server(monkeypatch):
     monkeypatch.setattr(source, "SPACING", 0.0)
 
     async def scenario():
-        forgotten = {"leader": [], "follower": []}
+        forgotten: dict[str, list[Any]] = {"leader": [], "follower": []}
 
         def member(name):
             async def forget_names(predicate):
@@ -187,17 +190,52 @@ def test_the_processes_of_a_server(monkeypatch):
         assert follower.is_synced
         assert (follower.serial, leader.serial) == (5, 5)
         await until(lambda: all(forgotten.values()))
+        for each in (leader, follower):
+            each.note_pattern(b"\1*\4test\0")
         store.put(key_of("b.a.test"), b'{"host": "192.0.2.1"}', 0)
         for name in forgotten:
             await until(lambda name=name: forgotten[name][-1](b"\1b\1a\4test\0"))
             is_changed = forgotten[name][-1]
-            affected = [b"\1a\4test\0", b"\4test\0", b"\1*\4test\0", b"\1x\3any\4test\0"]
+            affected = [b"\1a\4test\0", b"\4test\0", b"\1*\4test\0"]
             assert all(map(is_changed, affected))
             assert not is_changed(b"\1x\1b\1a\4test\0")
-            assert not is_changed(b"\4many\4test\0")
+            assert not is_changed(b"\1x\3any\4test\0")
         assert leader.leave(members["leader"])
         assert follower.leave(members["follower"])
         assert not group.names
         assert not followed
+
+    run(scenario)
+
+
+def test_many_changes_remove_all_names_of_the_zones(monkeypatch):
+    monkeypatch.setattr(source, "MOST_NAMES", 3)
+    monkeypatch.setattr(source, "SPACING", 0.0)
+
+    async def scenario():
+        forgotten = []
+
+        async def forget_names(predicate):
+            forgotten.append(predicate)
+
+        leader = Leader()
+        follower = Source(Settings((parse_url("http://a"),)), Group(leader.group))
+        member = AnyZone()
+        context: Any = SimpleNamespace(forget_names=forget_names)
+        follower.join(member, context)
+        follower._on_complete(1)
+        for number in range(9):
+            follower.note_pattern(b"\1*\1%d\0" % number)
+        assert len(follower._patterns) == 4
+        follower._on_change(b"/skydns/a")
+        await until(lambda: forgotten)
+        assert forgotten == [member.has_zone_of]
+        assert not follower._patterns
+        for number in range(9):
+            follower._on_change(b"/skydns/%d" % number)
+        await until(lambda: len(forgotten) == 2)
+        assert forgotten[1] == member.has_zone_of
+        follower.leave(member)
+        leader.publisher.close()
 
     run(scenario)

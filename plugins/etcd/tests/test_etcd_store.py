@@ -17,7 +17,7 @@ GOOD = b'{"host": "192.0.2.1"}'
 
 
 def made(*keys, value=GOOD):
-    changed = []
+    changed: list[bytes] = []
     store = Store("/skydns/", changed.append)
     for key in keys:
         store.put(PREFIX + key.encode(), value, 0)
@@ -152,6 +152,7 @@ def test_one_look_up_has_a_bound(monkeypatch):
 
 
 def test_the_copy_has_a_bound(monkeypatch, caplog):
+    monkeypatch.setattr(store_module, "OVERHEAD", 0)
     size = len(PREFIX + b"test/a" + GOOD)
     monkeypatch.setattr(store_module, "MOST_BYTES", 2 * size)
     store, changed = made("test/a", "test/b", "test/c", "test/d")

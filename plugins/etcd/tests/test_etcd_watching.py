@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from corepy.http.http_client import parse_url
 from corepy.testing import until
+from corepy_etcd import gateway as gateway_module
 from corepy_etcd import watching
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.store import Store
@@ -67,12 +70,17 @@ class FakeEtcd:
     """Answers each request with the next entry of a script.
 
     An entry is a list of documents, each a line; HANG keeps the connection open; bytes are sent as
-    they are; a number is the status.
+    they are; a number is the status. `by_path` has functions for requests out of the script.
     """
 
     def __init__(self, *script):
         self.script = list(script)
         self.requests = []
+        self.by_path: dict[str, Callable[[], list[Any]]]
+        self.by_path = {"maintenance/status": lambda: [{}]}
+
+    def _next(self):
+        return list(self.script.pop(0)) if self.script else [HANG]
 
     async def _serve(self, reader, writer):
         try:
@@ -80,10 +88,8 @@ class FakeEtcd:
             length = int(head.lower().split(b"content-length:")[1].split()[0])
             path = head.split()[1].decode().removeprefix("/v3/")
             self.requests.append((path, json.loads(await reader.readexactly(length))))
-            parts = self.script.pop(0) if self.script else [HANG]
-            status = 200
-            if isinstance(parts[0], int):
-                status, *parts = parts
+            parts = self.by_path.get(path, self._next)()
+            status = parts.pop(0) if isinstance(parts[0], int) else 200
             writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n" % status)
             for part in parts:
                 if part is HANG:
@@ -195,7 +201,7 @@ def test_pages_are_of_one_revision():
         [listed(6, item("c"))],
         [created(), HANG],
     )
-    follow(fake, has("a", "b", "c"))
+    follow(fake, lambda store, watcher: has("a", "b", "c")(store, watcher) and watches(fake))
     (_, first), (_, second), _ = fake.requests
     assert (first["revision"], second["revision"]) == ("0", "5")
     assert base64.b64decode(second["key"]) == KEY + b"b\0"
@@ -281,24 +287,44 @@ def test_a_watch_demands_a_leader():
     assert b"Grpc-Metadata-hasleader: true\r\n" in heads[0]
 
 
+def test_an_endpoint_that_hangs_is_left(monkeypatch):
+    """Its kernel keeps the connection of the watch, but a request gets no response."""
+    monkeypatch.setattr(watching, "PROBE", 0.0)
+    monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
+
+    class Hanging(FakeEtcd):
+        async def _serve(self, reader, writer):
+            try:
+                await reader.read()
+            finally:
+                writer.close()
+
+    async def run():
+        fake = FakeEtcd([listed(5, item("a"))], [created(), HANG])
+        async with fake.running() as target, Hanging().running() as other:
+            store = Store("/skydns/", lambda key: None)
+            gateway = Gateway([target])
+            watcher = Watcher(gateway, store, lambda: None, lambda lease: None)
+            watcher.start()
+            await until(lambda: [path for path, _ in fake.requests].count("maintenance/status") > 1)
+            assert watcher.failures == 0
+            gateway._sessions[0].target = other  # from now on
+            await until(lambda: watcher.failures)
+            watcher.stop()
+
+    asyncio.run(run())
+
+
 def test_leases_are_checked_one_by_one_and_again(monkeypatch):
     monkeypatch.setattr("corepy_etcd.leases.SHORTEST_PAUSE", 0.0)
     leased = item("a") | {"lease": "7"}
     fake = FakeEtcd([listed(5, leased)], [created(), HANG])
-    answers = [[{"TTL": "50", "grantedTTL": "0"}], [503], [{"TTL": "-1"}]]
+    answers: list[list[object]] = [[{"TTL": "50", "grantedTTL": "0"}], [503], [{"TTL": "-1"}]]
 
-    async def answer(reader, writer, serve=fake._serve):
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b"lease/timetolive" in head:
-            fake.script.insert(0, answers.pop(0) if answers else [{"TTL": "40", "grantedTTL": "0"}])
-        buffered = asyncio.StreamReader()
-        length = int(head.lower().split(b"content-length:")[1].split()[0])
-        buffered.feed_data(head + await reader.readexactly(length))
-        if b"watch" not in head:
-            buffered.feed_eof()
-        await serve(buffered, writer)
+    def answer():
+        return answers.pop(0) if answers else [{"TTL": "40", "grantedTTL": "0"}]
 
-    fake._serve = answer
+    fake.by_path["lease/timetolive"] = answer
     monkeypatch.setattr(watching, "LEASE_RETRY", 0.0)
     store, _ = follow(fake, lambda store, _: not answers and store.leases.ends.get(7))
     assert store.leases.next_due()[1] == 7

@@ -78,6 +78,12 @@ class External(ExplainedHandler):
         self._source: ExternalServiceSource | None = None
         self._notifying: Notifying | None = None
 
+    @property
+    def inputs(self) -> bytes | None:
+        """That of the handler that knows the services; None if it has none."""
+        found: bytes | None = getattr(self._source, "inputs", None)
+        return found
+
     # -- hooks
 
     @hookimpl

@@ -3,10 +3,11 @@
 import asyncio
 from dataclasses import replace
 
+import pluggy
 import pytest
 
 from corepy.dns.names import from_text
-from corepy.plugin import BlockHandlers, Fallthrough, StartupError
+from corepy.plugin import BlockHandlers, Fallthrough, LifecycleContext, StartupError
 from corepy.testing import Recorder, helper_module, link, make_request
 from corepy_k8s_external.handler import External, Settings
 
@@ -16,13 +17,20 @@ SOA = "example.com. 5 IN SOA ns1.dns.example.com. hostmaster.dns.example.com. 14
 ZONES = ("example.com.", "in-addr.arpa.")
 
 
+async def _no_reload(_):
+    return False
+
+
+CONTEXT = LifecycleContext(pluggy.PluginManager("corepy"), _no_reload, lambda: None)
+
+
 def external(*, headless=True, fallthrough=(), zones=ZONES, cluster=None, **settings):
     handlers, cluster = BlockHandlers(), cluster or Cluster()
     handler = External(
         Settings(zones, headless=headless, **settings), Fallthrough(fallthrough), handlers
     )
     handlers.complete([("k8s_external", handler), ("kubernetes", cluster)])
-    handler.before_listen(None)
+    handler.before_listen(CONTEXT)
     assert cluster.zones == [from_text(zone) for zone in zones]
     return handler
 
@@ -200,12 +208,20 @@ def test_no_answer_before_the_services_are_known():
     assert handler.explain_state(make_request(SVC1))["state"] == "not synced"
 
 
+def test_its_inputs_are_those_of_the_services():
+    cluster = Cluster()
+    handler = external(cluster=cluster)
+    cluster.inputs = b"version 1"
+    assert handler.inputs == b"version 1"
+    assert External(Settings(ZONES), Fallthrough(), BlockHandlers()).inputs is None
+
+
 def test_a_block_without_services():
     handlers = BlockHandlers()
     handler = External(Settings(ZONES), Fallthrough(), handlers)
     handlers.complete([("k8s_external", handler)], "Corefile:1")
     with pytest.raises(StartupError, match="add kubernetes to the block"):
-        handler.before_listen(None)
+        handler.before_listen(CONTEXT)
 
 
 # -- transfers
@@ -262,8 +278,8 @@ def test_secondary_servers_are_notified_of_a_new_serial(monkeypatch):
         cluster, handlers = Cluster(), BlockHandlers()
         handler = External(Settings(ZONES), Fallthrough(), handlers)
         handlers.complete([("transfer", Notifier()), ("x", handler), ("kubernetes", cluster)])
-        handler.before_listen(None)
-        handler.serving(None)
+        handler.before_listen(CONTEXT)
+        handler.serving(CONTEXT)
         for _ in range(3):
             await asyncio.sleep(0)
         assert notified == [from_text("example.com.")]
@@ -271,6 +287,6 @@ def test_secondary_servers_are_notified_of_a_new_serial(monkeypatch):
         for _ in range(3):
             await asyncio.sleep(0)
         assert notified == [from_text("example.com.")] * 2
-        handler.shutdown(None)
+        handler.shutdown(CONTEXT)
 
     asyncio.run(run())
