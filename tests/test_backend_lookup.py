@@ -7,8 +7,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corepy.dns.names import from_text, is_subdomain
+from corepy.dns.rdata import plain_sections
 from corepy.plugin import backend_lookup
 from corepy.plugin.backend_lookup import BackendLookup
 from corepy.plugin.backend_records import (
@@ -231,6 +234,60 @@ def test_a_zone_may_have_another_soa_record():
     record = rr(ZONE, 6, 9, b"\0\0" + bytes(20))
     found = look_up(Backend(service("a", "192.0.2.1")), "a.zone.test.", "MX", soa=record)
     assert found == (0, [], ["zone.test. 9 IN SOA . . 0 0 0 0 0"], [])
+
+
+def test_more_records_than_a_message_holds():
+    """The first ones, with TC; additional records are left out without it (RFC 2181 section 9)."""
+    long = ".".join(["x" * 60] * 3)
+    many = Backend(*(service(f"n{n:03}.{long}", f"10.0.{n >> 8}.{n & 255}") for n in range(600)))
+    request = make_request("zone.test.", "SRV", protocol="tcp")
+    reply = asyncio.run(BackendLookup(many, request, ZONE).reply())
+    assert reply.tc
+    assert 60_000 < len(reply.wire) <= 65_535
+    assert 300 < reply.ancount < 600
+    request = make_request(f"n000.{long}.zone.test.", "SRV", protocol="tcp")
+    assert not asyncio.run(BackendLookup(many, request, ZONE).reply()).tc
+    texts = Backend(*(service(f"t{n}", text=f"{n}" + "y" * 30_000) for n in range(9)))
+    request = make_request("zone.test.", "TXT", protocol="tcp")
+    reply = asyncio.run(BackendLookup(texts, request, ZONE).reply())
+    assert (reply.tc, reply.ancount) == (True, 2)
+
+
+HOSTS = ["192.0.2.1", "::1", "a.zone.test", "B.zone.test", "c.d.zone.test", "x.example", "a..b", ""]
+NAMES = ["zone.test.", "a.zone.test.", "b.zone.test.", "d.zone.test.", "c.d.zone.test."]
+SERVICES = st.builds(
+    Service,
+    key=st.sampled_from([from_text(name) for name in NAMES]),
+    host=st.sampled_from(HOSTS),
+    port=st.sampled_from([-1, 0, 80]),
+    priority=st.integers(0, 3),
+    weight=st.sampled_from([0, 1, 65535]),
+    text=st.sampled_from(["", "t", "\udcff" * 300]),
+    is_mail=st.booleans(),
+    ttl=st.integers(0, 3),
+    group=st.sampled_from(["", "g", "h"]),
+    stripped_labels=st.integers(0, 4),
+)
+QTYPES = ["A", "AAAA", "TXT", "CNAME", "PTR", "MX", "SRV", "NS", "SOA", "ANY", "HINFO"]
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(st.lists(SERVICES, max_size=8), st.sampled_from(NAMES), st.sampled_from(QTYPES))
+def test_any_services_make_a_valid_reply(services, name, qtype):
+    backend = Backend()
+    backend.services = services
+    request = make_request(name, qtype)
+    request.context = replace(request.context, router=Router("x.example. A 192.0.2.9"))
+    lookup = BackendLookup(backend, request, ZONE)
+    reply = asyncio.run(lookup.reply()) or lookup.denial()
+    answer, authority, additional = plain_sections(reply.wire)
+    assert len(backend.asked) <= backend_lookup.MOST_INTERNAL
+    for section in (answer, authority, additional):
+        assert len(set(section)) == len(section)
+    aliases = [it.owner.lower() for it in map(record_parts, answer) if it.rtype == 5]
+    others = {it.owner.lower() for it in map(record_parts, answer) if it.rtype != 5}
+    assert len({*aliases}) == len(aliases)
+    assert not others & {*aliases}
 
 
 # -- the parts

@@ -229,7 +229,7 @@ def test_tls_with_another_name_and_a_context_that_is_made_for_each_connection():
     authority = trustme.CA()
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("api.example").configure_cert(server_tls)
-    made = []
+    made: list[ssl.SSLContext] = []
 
     async def client_tls():
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

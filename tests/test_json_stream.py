@@ -29,7 +29,7 @@ def items_of(name, data, size):
     return found, reader.members
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(JSON, max_size=5), st.dictionaries(st.text(max_size=5), JSON), SPACE, st.data())
 def test_the_elements_of_a_list_split_anywhere(items, others, indent, data):
     others.pop("items", None)
@@ -39,7 +39,7 @@ def test_the_elements_of_a_list_split_anywhere(items, others, indent, data):
     assert items_of("items", text, data.draw(st.integers(1, 30))) == (items, others)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(JSON, max_size=5), st.integers(1, 30))
 def test_lines_split_anywhere(documents, size):
     text = "".join(f"{json.dumps(it, ensure_ascii=False)}\n" for it in documents).encode()
@@ -47,7 +47,7 @@ def test_lines_split_anywhere(documents, size):
     assert [it for piece in pieces(text, size) for it in lines.feed(piece)] == documents
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet='{}[],:"items 1\\n', max_size=40).map(str.encode), st.integers(1, 9))
 def test_any_text_is_the_document_that_json_decodes_or_an_error(text, size):
     try:
@@ -86,16 +86,16 @@ def test_malformed_lists(text, problem):
         items_of("items", text, 50_000)
 
 
-def test_a_long_element_is_decoded_a_few_times_only():
-    reader = JSONItems("items")
+def test_a_long_element_is_decoded_a_few_times_only(monkeypatch):
+    reader, original = JSONItems("items"), JSONItems._wait
     decoded = 0
 
-    def wait():
+    def wait(self):
         nonlocal decoded
         decoded += 1
-        return original()
+        return original(self)
 
-    original, reader._wait = reader._wait, wait
+    monkeypatch.setattr(JSONItems, "_wait", wait)
     text = json.dumps({"items": ["x" * 100_000]}).encode()
     found = [it for piece in pieces(text, 100) for it in reader.feed(piece)]
     assert [*found, *reader.feed(b"", final=True)] == ["x" * 100_000]

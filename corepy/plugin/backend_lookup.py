@@ -23,6 +23,7 @@ from corepy.plugin.backend_records import (
     Host,
     RRset,
     SRVTarget,
+    fitting,
     grouped,
     joined,
     mx_rdata,
@@ -113,8 +114,14 @@ class BackendLookup:
         denies = not self._answer or self._is_empty or self._rcode == c.NXDOMAIN
         if denies and not self._authority and self._rcode != c.SERVFAIL:
             self._authority.append(self._soa())
+        room = c.MAX_SIZE - c.HEADER_SIZE - len(self._request.question)
+        room -= sum(map(len, self._authority))
+        answer, room = fitting(self._answer, self._owner, room)
+        additional, _ = fitting(self._additional, self._owner, room)
+        if len(answer) < len(self._answer):
+            self._flags |= c.FLAG_TC
         reply = self._request.reply(
-            self._rcode, self._answer, self._authority, self._additional, authoritative=True
+            self._rcode, answer, self._authority, additional, authoritative=True
         )
         if self._flags:
             wire = bytearray(reply.wire)

@@ -195,3 +195,18 @@ def record_parts(record: bytes) -> RecordParts:
         end += record[end] + 1
     rtype, _, ttl, _ = _unpack_fixed(record, end + 1)
     return RecordParts(record[: end + 1], rtype, ttl, record[end + 11 :])
+
+
+def fitting(records: Sequence[bytes], owner: bytes, room: int) -> tuple[Sequence[bytes], int]:
+    """Return the first records that fit into `room` bytes of a message, and the room left.
+
+    `owner` is the name in the question, to which owners are compressed.
+    """
+    for number, record in enumerate(records):
+        size = len(record)
+        if record.startswith(owner):
+            size += 2 - len(owner)
+        if size > room:
+            return records[:number], room
+        room -= size
+    return records, room

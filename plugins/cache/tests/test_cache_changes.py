@@ -1,6 +1,7 @@
 """Replies that are on their way while the data below the cache changes."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ KINDS = (b"\0\1\0\1", b"\0\x1c\0\1", b"\0\1\0\1\4", b"\0\1\0\1\4\1\x18\xc0\0\2")
 def test_all_entries_of_some_names_are_removed():
     names = ["a.", "b.", "a.a.", "a.b.example.", "."]
     keys = [from_text(name) + kind for name in names for kind in KINDS]
-    tables = [Table(keys), Table(keys[:4])]
+    tables: Any = [Table(keys), Table(keys[:4])]
     changed = ChangedNames([from_text("a."), from_text("a.b.example."), from_text("c.")])
     assert changed(from_text("a.")) != changed(from_text("a.a."))
     assert asyncio.run(purge_names(tables, changed.names)) == 3 * len(KINDS)

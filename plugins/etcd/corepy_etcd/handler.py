@@ -20,7 +20,7 @@ from corepy.plugin.backend_lookup import BackendLookup
 from corepy.plugin.protocols import Service
 from corepy_etcd import metrics
 from corepy_etcd.skydns import DEFAULT_TTL
-from corepy_etcd.source import join, leave
+from corepy_etcd.source import is_pattern, join, leave
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +103,8 @@ class Etcd(ExplainedHandler):
             return request.error(c.REFUSED, ede=_PROHIBITED)
         if self.source is None or not self.source.is_synced:
             return request.error(c.SERVFAIL, "the services of etcd are not known yet", _NOT_SYNCED)
+        if is_pattern(request.name_wire):
+            self.source.note_pattern(request.name_wire)
         found = BackendLookup(self, request, self._origins[zone])
         reply = await found.reply()
         if reply is None:

@@ -74,8 +74,9 @@ def show(source: ShownSource) -> None:
 
 
 def hide(source: ShownSource) -> None:
-    """Remove a copy from the metrics, unless another handler uses it."""
-    _shown.remove(source)
+    """Remove a copy from the metrics, unless another handler uses it, or it was not shown."""
+    if source in _shown:
+        _shown.remove(source)
     path = _path(source)
     if all(_path(other) != path for other in _shown):
         for gauge in (KEYS, IGNORED, FOLLOWED):

@@ -94,6 +94,8 @@ def _upstream(controller: Controller) -> None:
 def _credentials(controller: Controller, line: _Line) -> None:
     hint = "credentials USERNAME PASSWORD"
     words = controller.arguments(1, hint=hint)
+    for word in words[1:]:
+        word.hide()
     if len(words) != 2:
         raise controller.error("credentials requires 2 arguments, username and password", hint=hint)
     user, password = (word.text for word in words)

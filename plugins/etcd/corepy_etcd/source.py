@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from corepy.dns.names import labels_of
+from corepy.plugin import ChangedNames
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.sharing import LeaderState, Publisher, Subscriber
 from corepy_etcd.store import LOG, Store
@@ -19,8 +20,6 @@ from corepy_etcd.tree import ANY_LABEL
 from corepy_etcd.watching import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from corepy.http.http_client import HTTPTarget
     from corepy.plugin import LifecycleContext, ProcessGroup
     from corepy_etcd.gateway import Credentials
@@ -70,6 +69,7 @@ class Source:
         self.synced = asyncio.Event()
         self._members: dict[Member, LifecycleContext] = {}
         self._changed: set[bytes] = set()
+        self._patterns: set[bytes] = set()  # answered since the last change
         self._task: asyncio.Task[None] | None = None
         self.watcher: Watcher | None = None
         self._subscriber: Subscriber | None = None
@@ -116,6 +116,11 @@ class Source:
         if self._task is not None:
             self._task.cancel()
         return True
+
+    def note_pattern(self, name: bytes) -> None:
+        """Record that a pattern is answered: any change may change the reply."""
+        if len(self._patterns) <= MOST_NAMES:
+            self._patterns.add(name)
 
     # -- changes
 
@@ -166,26 +171,21 @@ class Source:
             await asyncio.sleep(SPACING)
 
     async def _forget_keys(self, keys: set[bytes]) -> None:
-        if len(keys) > MOST_NAMES:
+        patterns, self._patterns = self._patterns, set()
+        if len(keys) > MOST_NAMES or len(patterns) > MOST_NAMES:
             for member, context in list(self._members.items()):
                 await context.forget_names(member.has_zone_of)
             return
-        is_affected = _predicate(self.store.affected_names(keys))
+        changed = ChangedNames(self.store.affected_names(keys) | patterns)
         contexts = {id(context): context for context in self._members.values()}
         for context in contexts.values():
-            await context.forget_names(is_affected)
+            await context.forget_names(changed)
 
 
-def _predicate(names: set[bytes]) -> Callable[[bytes], bool]:
-    """Return whether a name is one of `names`, or a pattern that may match one of them."""
-
-    def is_affected(name: bytes) -> bool:
-        if name in names:
-            return True
-        has_pattern = b"\1*" in name or b"\3any" in name
-        return has_pattern and not ANY_LABEL.isdisjoint(labels_of(name))
-
-    return is_affected
+def is_pattern(name: bytes) -> bool:
+    """Return whether a name has a label that stands for others (`ANY_LABEL`)."""
+    may_be = b"\1*" in name or b"\3any" in name
+    return may_be and not ANY_LABEL.isdisjoint(labels_of(name))
 
 
 _sources: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Source]]

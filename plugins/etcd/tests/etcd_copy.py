@@ -32,6 +32,8 @@ def etcd_with(services, zones=("skydns.test.",), fallthrough=(), **options):
     store = Store(PREFIX, lambda key: None)
     fill(store, services)
     state: dict[str, Any] = {"is_synced": True, "serial": 7, "is_forgetting": False}
+    patterns: list[bytes] = []
+    state |= {"patterns": patterns, "note_pattern": patterns.append}
     vars(handler)["source"] = SimpleNamespace(store=store, **state)
     return handler
 

@@ -206,6 +206,7 @@ def test_a_pattern_for_a_label(handler):
         it.replace("10 12", "10 11") for it in records("*.region1.skydns.test.", "SRV", *ALL)
     ]
     assert found == sorted([*expected, more])
+    assert handler.source.patterns[-1] == b"\1*\7region1\6skydns\4test\0"
     assert records(f"c.{SUB}", "A", "10.0.0.1")[0] in additional
 
 

@@ -6,13 +6,16 @@ import json
 import pytest
 
 from corepy.http.http_client import parse_url
-from corepy.testing import helper_module, serve
+from corepy.testing import ask, helper_module, run_command, serve
 from corepy.testing.command import wait_until
+from corepy.testing.listening import is_whole
 from corepy_etcd.gateway import Credentials, Gateway
 from corepy_etcd.handler import Etcd
 
 etcd_server = helper_module(__file__, "etcd_server").etcd_server
 FOLDER = "/skydns/test/skydns"
+CLIENTS = 12
+"""Sockets of clients; the kernel gives those of one client always to the same process."""
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,26 @@ def test_a_value_of_a_whole_zone(etcd):
         reply = server.ask("skydns.test", tcp=True)
         assert {f"192.0.2.{number}" for number in range(7)} <= {str(it.rdata) for it in reply.rr}
         assert json.dumps(handler_of(server).status())
+
+
+def test_all_processes_of_a_server_get_the_changes(etcd):
+    etcd.put(f"{FOLDER}/shared", {"host": "192.0.2.20"})
+    text = f"""skydns.test {{
+        bind 127.0.0.1
+        multisocket 2
+        cache
+        etcd {{
+            endpoint {etcd.url}
+        }}
+    }}"""
+    with run_command(text) as server:
+        wait_until(lambda: is_whole(server.process.pid, server.address[1], 2))
+
+        def found():
+            replies = [ask(server.address, "shared.skydns.test") for _ in range(CLIENTS)]
+            return {tuple(str(rr.rdata) for rr in reply.rr) for reply in replies}
+
+        wait_until(lambda: found() == {("192.0.2.20",)})
+        etcd.put(f"{FOLDER}/shared", {"host": "192.0.2.21"})
+        wait_until(lambda: found() == {("192.0.2.21",)})
+        assert server.output.count("keys below /skydns/") == 1  # one process asks etcd

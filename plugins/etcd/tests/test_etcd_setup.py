@@ -68,6 +68,9 @@ def test_credentials():
     assert handler.settings.credentials == Credentials("username", "password")
     handler, _ = directive('etcd {\ncredentials username ""\n}')  # CoreDNS uses both or none
     assert handler.settings.credentials is None
+    controller = set_up("etcd {\ncredentials username word\n}")
+    hidden = [token.text for token in controller.sibling("etcd")[0].source.hidden]
+    assert hidden == ["word"]
     assert "password" not in directive("etcd {\ncredentials u password\n}")[0].settings.name
 
 

@@ -190,17 +190,52 @@ def test_the_processes_of_a_server(monkeypatch):
         assert follower.is_synced
         assert (follower.serial, leader.serial) == (5, 5)
         await until(lambda: all(forgotten.values()))
+        for each in (leader, follower):
+            each.note_pattern(b"\1*\4test\0")
         store.put(key_of("b.a.test"), b'{"host": "192.0.2.1"}', 0)
         for name in forgotten:
             await until(lambda name=name: forgotten[name][-1](b"\1b\1a\4test\0"))
             is_changed = forgotten[name][-1]
-            affected = [b"\1a\4test\0", b"\4test\0", b"\1*\4test\0", b"\1x\3any\4test\0"]
+            affected = [b"\1a\4test\0", b"\4test\0", b"\1*\4test\0"]
             assert all(map(is_changed, affected))
             assert not is_changed(b"\1x\1b\1a\4test\0")
-            assert not is_changed(b"\4many\4test\0")
+            assert not is_changed(b"\1x\3any\4test\0")
         assert leader.leave(members["leader"])
         assert follower.leave(members["follower"])
         assert not group.names
         assert not followed
+
+    run(scenario)
+
+
+def test_many_changes_remove_all_names_of_the_zones(monkeypatch):
+    monkeypatch.setattr(source, "MOST_NAMES", 3)
+    monkeypatch.setattr(source, "SPACING", 0.0)
+
+    async def scenario():
+        forgotten = []
+
+        async def forget_names(predicate):
+            forgotten.append(predicate)
+
+        leader = Leader()
+        follower = Source(Settings((parse_url("http://a"),)), Group(leader.group))
+        member = AnyZone()
+        context: Any = SimpleNamespace(forget_names=forget_names)
+        follower.join(member, context)
+        follower._on_complete(1)
+        for number in range(9):
+            follower.note_pattern(b"\1*\1%d\0" % number)
+        assert len(follower._patterns) == 4
+        follower._on_change(b"/skydns/a")
+        await until(lambda: forgotten)
+        assert forgotten == [member.has_zone_of]
+        assert not follower._patterns
+        for number in range(9):
+            follower._on_change(b"/skydns/%d" % number)
+        await until(lambda: len(forgotten) == 2)
+        assert forgotten[1] == member.has_zone_of
+        follower.leave(member)
+        leader.publisher.close()
 
     run(scenario)

@@ -50,7 +50,7 @@ class Source:
         if since is None:
             state = "synced" if cluster.store.is_synced else "syncing"
         else:
-            state = f"API away since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
+            state = f"API failing since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
         return {
             "state": state,
             "problems": cluster.problems.lines,

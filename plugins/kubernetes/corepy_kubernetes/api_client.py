@@ -32,7 +32,7 @@ LARGEST_STATUS: Final = 1 << 20
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 GONE: Final = 410
-_FIRST_ERROR: Final = 400
+_OK: Final = 200
 _FIRST_SERVER_ERROR: Final = 500
 _LONGEST: Final = 300
 
@@ -118,7 +118,7 @@ class APIClient:
                 failure = error
                 self._leave(session)
                 continue
-            if response.status < _FIRST_ERROR:
+            if response.status == _OK:
                 return response
             if response.status >= _FIRST_SERVER_ERROR:
                 self._leave(session)

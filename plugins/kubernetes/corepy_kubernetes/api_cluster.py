@@ -9,8 +9,8 @@ serve any more watches for itself, and continues with the objects that it has.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -18,12 +18,13 @@ from corepy.http.backoff import jittered
 from corepy.plugin import plugin_logger
 from corepy.plugin.errors import describe
 from corepy_kubernetes import following, snapshot
-from corepy_kubernetes.api_client import FORBIDDEN, UNAUTHORIZED, APIClient, APIError
+from corepy_kubernetes.api_client import APIClient
 from corepy_kubernetes.api_config import fingerprint
+from corepy_kubernetes.api_problems import Problems
+from corepy_kubernetes.api_resources import resource
 from corepy_kubernetes.api_store import Applier, FeedReceiver, Store
 from corepy_kubernetes.api_turns import Turns
-from corepy_kubernetes.api_watch import Watcher, group_of, resource
-from corepy_kubernetes.objects import Kind
+from corepy_kubernetes.api_watch import Watcher
 
 if TYPE_CHECKING:
     import socket
@@ -40,8 +41,6 @@ KEEP_INTERVAL: Final = 120.0
 
 STOP_TIMEOUT: Final = 5.0
 """Seconds that the stop of the server waits for the last write."""
-
-_NOT_FOUND: Final = 404
 
 _log = plugin_logger("kubernetes")
 
@@ -60,53 +59,6 @@ class ClusterConfig:
     def identity(self) -> str:
         """The same in all processes with the same objects."""
         return fingerprint(self.access.endpoints, self.needs)
-
-
-class Problems:
-    """The failures of the watches, by kind; each is logged once until it has ended."""
-
-    def __init__(self, cluster: str) -> None:
-        self._cluster = cluster
-        self._current: dict[Kind, str] = {}
-        self._since = 0.0
-
-    def report(self, kind: Kind, error: Exception | None) -> None:
-        """Note a failure, or with None a success."""
-        if error is None:
-            if self._current.pop(kind, None) is not None and not self._current:
-                _log.info("the API of %s answers again", self._cluster)
-            return
-        problem = explain(kind, error)
-        if not self._current:
-            self._since = time.time()  # time of day: it is shown to operators
-        if self._current.get(kind) != problem:
-            self._current[kind] = problem
-            _log.warning("the API of %s: %s", self._cluster, problem)
-
-    @property
-    def lines(self) -> list[str]:
-        """The current failures."""
-        return list(self._current.values())
-
-    @property
-    def since(self) -> float | None:
-        """When the first of them began, in seconds since the epoch; None without."""
-        return self._since if self._current else None
-
-
-def explain(kind: Kind, error: Exception) -> str:
-    """Return a failure with the next step of the operator, if it is known."""
-    text = f"{kind.value}: {describe(error)}"
-    status = error.status if isinstance(error, APIError) else 0
-    if status == FORBIDDEN:
-        place = f'apiGroups: ["{group_of(kind)}"], resources: ["{kind.value}"]'
-        rule = f'{place}, verbs: ["list", "watch"]'
-        return f"{text}; add this rule to the ClusterRole of corepy: {rule}"
-    if status == UNAUTHORIZED:
-        return f"{text}; the API does not accept the token or the client certificate"
-    if status == _NOT_FOUND and kind is Kind.IMPORT:
-        return f"{text}; install the custom resources of the Multi-Cluster Services API"
-    return text
 
 
 class Cluster:
@@ -193,24 +145,28 @@ class Cluster:
             watcher = Watcher(client, place, config.needs, self.store, self.problems.report)
             self._run(watcher.run(), f"watch {kind.value}")
 
-    async def stop(self) -> None:
-        """Stop watching, disconnect the followers and write the last snapshot."""
+    async def stop(self, *, keeps: bool = True) -> None:
+        """Stop watching, disconnect the followers and, with `keeps`, write the last snapshot."""
+        if self._group is not None:  # at once: the next cluster may have the same name
+            self._group.stop_listening(self._name, self._connected)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._client is not None:
-            self._client.close()
-        if self._group is not None:
-            self._group.stop_listening(self._name, self._connected)
         for link in tuple(self._links):
             link.close()
-        if self._group is not None and self._group.is_leader and self.config.keep is not None:
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._keep(self.config.keep)
-            except TimeoutError:
-                _log.warning("%s is not written: the disk takes too long", self.config.keep)
+        if self._client is not None:
+            self._client.close()
+        is_leader = self._group is not None and self._group.is_leader
+        if is_leader and keeps and self.config.keep is not None:
+            await self._keep_in_time(self.config.keep)
+
+    async def _keep_in_time(self, path: Path) -> None:
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await self._keep(path)
+        except TimeoutError:
+            _log.warning("%s is not written: the disk takes too long", path)
 
     # Several processes
 
@@ -221,7 +177,11 @@ class Cluster:
     async def _serve(self, sock: socket.socket) -> None:
         link = following.FollowerLink(self.store, lambda: self.serials, self._links.discard)
         self._links.add(link)
-        await link.open(sock)
+        try:
+            await link.open(sock)
+        except OSError as error:
+            self._links.discard(link)
+            _log.warning("a process cannot be served: %s", describe(error))
 
     async def _follow(self, group: ProcessGroup) -> None:
         """Follow the leader as long as it serves this process, then watch the API."""
@@ -248,7 +208,7 @@ class Cluster:
         try:
             found = await snapshot.read(path, self.config.identity)
             if found is None:
-                _log.info("%s does not exist: the API has all objects", path)
+                _log.info("%s does not exist yet: names are known when the API answers", path)
                 return
             await self._apply(found.changes)
         except ValueError as problem:
@@ -276,9 +236,8 @@ class Cluster:
         count = self.store.changes
         if not self.store.is_synced or count == self._kept:
             return
-        changes: list[Change] = list(self.store.snapshot())
-        if (serials := self.serials) is not None:
-            changes.insert(0, serials)
+        serials = self.serials
+        changes = chain([] if serials is None else [serials], self.store.snapshot())
         try:
             await snapshot.write(path, self.config.identity, changes)
         except OSError as error:
@@ -311,7 +270,8 @@ class Clusters:
         users.discard(user)
         if not users:
             del self._clusters[config]
-            await cluster.stop()
+            # After a reload with other options, the file is that of the new cluster.
+            await cluster.stop(keeps=all(it.keep != config.keep for it in self._clusters))
 
 
 _clusters: WeakKeyDictionary[asyncio.AbstractEventLoop, Clusters] = WeakKeyDictionary()

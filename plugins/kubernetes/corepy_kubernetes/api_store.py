@@ -8,6 +8,7 @@ joins later gets all objects first, in portions of a few milliseconds of work, a
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy_kubernetes.item_lines import Put, Removed, Synced
@@ -121,14 +122,20 @@ class Store:
             self.synced.add(kind)
             self._tell(Synced(kind))
 
-    def snapshot(self) -> list[Put | Synced]:
-        """Return the changes that make an empty store equal to this one."""
-        found: list[Put | Synced] = []
+    def snapshot(self) -> Iterator[Put | Synced]:
+        """Yield the changes that make an empty store equal to this one.
+
+        The store may change meanwhile: an object has the state of the moment at which it is taken,
+        and those that are added later may be missing.
+        """
         for kind in self.kinds:
-            found += (Put(kind, item) for item in self.items(kind))
+            objects = self._objects[kind]
+            for key in list(objects):
+                found = objects.get(key)
+                if found is not None:
+                    yield Put(kind, found[1])
             if kind in self.synced:
-                found.append(Synced(kind))
-        return found
+                yield Synced(kind)
 
 
 class StoreList:
@@ -154,26 +161,35 @@ class StoreList:
 
 
 class ChangeQueue:
-    """Changes that a receiver has not taken yet: of each object, the last one.
+    """Changes that a receiver has not taken yet: all objects, then of each object the last change.
 
     So its size is bounded by the number of objects, however slow the receiver is.
     """
 
-    def __init__(self, changes: Iterable[Put | Removed | Synced] = ()) -> None:
+    def __init__(self, store: Store) -> None:
+        """Begin with all objects of a store, which are taken from it as late as possible."""
+        self._first: Iterator[Put | Synced] | None = store.snapshot()
         self._changes: dict[object, Put | Removed | Synced] = {}
-        for change in changes:
-            self.add(change)
 
     def add(self, change: Put | Removed | Synced) -> None:
         """Add a change in place of an earlier one of the same object."""
         self._changes[_subject(change)] = change
 
     def __bool__(self) -> bool:
-        return bool(self._changes)
+        return self._first is not None or bool(self._changes)
+
+    def __len__(self) -> int:
+        """Return the number of changes, without the first objects."""
+        return len(self._changes)
 
     def take(self, most: int) -> list[Put | Removed | Synced]:
         """Remove and return the oldest changes."""
-        subjects = [subject for subject, _ in zip(self._changes, range(most), strict=False)]
+        if self._first is not None:
+            found = list(islice(self._first, most))
+            if len(found) < most:
+                self._first = None
+            return [*found]
+        subjects = list(islice(self._changes, most))
         return [self._changes.pop(subject) for subject in subjects]
 
 
@@ -194,7 +210,7 @@ class FeedReceiver:
         self.feed = feed
         self._lists: dict[Kind, Relist] = {kind: feed.relist(kind) for kind in store.kinds}
         """The lists of kinds that are not complete yet."""
-        self._queue = ChangeQueue(store.snapshot())
+        self._queue = ChangeQueue(store)
         self._filling: asyncio.Task[None] | None = None
         self._serials: Serials | None = None
         store.receivers.append(self)
@@ -234,12 +250,8 @@ class FeedReceiver:
             case Removed(kind, namespace, name):
                 self.feed.remove(kind, namespace, name)
             case Synced(kind):
-                self._lists.pop(kind).finish()
-
-    def complete(self) -> None:
-        """Pass all that waits at once."""
-        while self._queue:
-            self._take()
+                if kind in self._lists:
+                    self._lists.pop(kind).finish()
 
     def stop(self) -> None:
         """Pass no further changes."""

@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.http.backoff import Backoff, jittered
 from corepy.http.json_stream import JSONItems, JSONLines
 from corepy_kubernetes.api_client import READ_TIMEOUT, APIError
-from corepy_kubernetes.api_decode import IMPORT_LABEL, decoder, version_number
+from corepy_kubernetes.api_decode import decoder
+from corepy_kubernetes.api_events import Events, WatchError, take_listed
 from corepy_kubernetes.api_turns import Turns
-from corepy_kubernetes.objects import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corepy.http.http_session import StreamedResponse
     from corepy_kubernetes.api_client import APIClient
-    from corepy_kubernetes.api_decode import Decoded
+    from corepy_kubernetes.api_resources import Resource
     from corepy_kubernetes.api_store import Store, StoreList
-    from corepy_kubernetes.objects import Needs
+    from corepy_kubernetes.objects import Kind, Needs
 
 PAGE: Final = 500
 """Objects of one page of a list."""
@@ -55,48 +55,7 @@ LONGEST_PAUSE: Final = 300.0
 SHORTEST_WATCH: Final = 1.0
 """Seconds; a watch that ends earlier, without an event, is a failure."""
 
-INITIAL_END: Final = "k8s.io/initial-events-end"
-"""The annotation of the bookmark at the end of the first events."""
-
 _BAD_REQUEST: Final = (400, 422)
-_RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
-
-
-class Resource(NamedTuple):
-    """The place of a kind in the API, and what is wanted of it."""
-
-    kind: Kind
-    path: str
-    selectors: dict[str, str]
-
-
-def resource(kind: Kind, needs: Needs) -> Resource:
-    """Return the resource for a kind of objects."""
-    _, path = _PLACES[kind]
-    labels = needs.namespace_labels if kind is Kind.NAMESPACE else needs.labels
-    if kind is Kind.SLICE and not needs.slices:
-        labels = ",".join(filter(None, (labels, IMPORT_LABEL)))
-    selectors = {"labelSelector": labels} if labels else {}
-    if kind is Kind.POD:
-        selectors["fieldSelector"] = _RUNNING
-    return Resource(kind, path, selectors)
-
-
-def group_of(kind: Kind) -> str:
-    """Return the API group of a kind, "" for the core group."""
-    return _PLACES[kind][0]
-
-
-_PLACES: Final = {
-    Kind.NAMESPACE: ("", "/api/v1/namespaces"),
-    Kind.SERVICE: ("", "/api/v1/services"),
-    Kind.POD: ("", "/api/v1/pods"),
-    Kind.SLICE: ("discovery.k8s.io", "/apis/discovery.k8s.io/v1/endpointslices"),
-    Kind.IMPORT: (
-        "multicluster.x-k8s.io",
-        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
-    ),
-}
 
 
 class Watcher:
@@ -201,7 +160,7 @@ class Watcher:
                 data = await response.read(READ_TIMEOUT)
                 is_final = not data
                 for content in items.feed(data, final=is_final):
-                    _take_listed(relist, self._decode(content))
+                    take_listed(relist, self._decode(content))
                     await turns.take()
         meta = items.members.get("metadata")
         return meta if isinstance(meta, dict) else {}
@@ -230,7 +189,7 @@ class Watcher:
         begun, count = time.monotonic(), 0
         response = await self._client.get(self._resource.path, query, timed=False)
         self._report(self._resource.kind, None)
-        events = _Events(self._store, self._resource.kind, self._decode, self._version)
+        events = Events(self._store, self._resource.kind, self._decode, self._version)
         async with response:
             lines, turns = JSONLines(), Turns()
             while data := await _read(response, events):
@@ -247,7 +206,7 @@ class Watcher:
             raise ValueError("the watch has ended at once, without an event")
 
 
-async def _read(response: StreamedResponse, events: _Events) -> bytes:
+async def _read(response: StreamedResponse, events: Events) -> bytes:
     """Return the next bytes of a watch, b"" at its end, or after a long silence."""
     try:
         return await response.read(SILENCE if events.is_complete else INITIAL_SILENCE)
@@ -257,85 +216,8 @@ async def _read(response: StreamedResponse, events: _Events) -> bytes:
         return b""
 
 
-class WatchError(APIError):
-    """The API has ended a watch with an event of type ERROR."""
-
-
 class _NoWatchList(Exception):
     """The server does not mark the end of the first events, as before Kubernetes 1.27."""
-
-
-class _Events:
-    """Applies the events of one watch to a store."""
-
-    def __init__(
-        self, store: Store, kind: Kind, decode: Callable[[Any], Decoded | None], version: str
-    ) -> None:
-        """Take all events from `version` on; "" if the objects themselves come first."""
-        self._store = store
-        self._kind = kind
-        self._decode = decode
-        self.version = version
-        self._relist = None if version else store.relist(kind)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all objects are known: the first events have ended."""
-        return self._relist is None
-
-    def take(self, event: Any) -> None:
-        """Apply an event; raises ValueError for anything else, and `APIError` for an error."""
-        fields = event if isinstance(event, dict) else {}
-        kind, content = fields.get("type"), fields.get("object")
-        if kind == "ERROR":
-            raise _event_error(content)
-        if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK") or not isinstance(
-            content, dict
-        ):
-            raise ValueError(f"an event has the type {kind!r:.40}")
-        if kind == "BOOKMARK":
-            self._bookmark(content)
-        elif (found := self._decode(content)) is not None:
-            self._change(found, is_removed=kind == "DELETED")
-        self._advance(content)
-
-    def _change(self, found: Decoded, *, is_removed: bool) -> None:
-        if is_removed:
-            self._store.remove(self._kind, found.namespace, found.name, found.version)
-        elif self._relist is not None:
-            _take_listed(self._relist, found)
-        elif found.item is not None:
-            self._store.put(found.item, found.version, found.triggered)
-
-    def _bookmark(self, content: dict[str, Any]) -> None:
-        if self._relist is None:
-            return
-        meta = content.get("metadata")
-        annotations = meta.get("annotations") if isinstance(meta, dict) else None
-        if isinstance(annotations, dict) and annotations.get(INITIAL_END) == "true":
-            self._relist.finish()
-            self._relist = None
-
-    def _advance(self, content: dict[str, Any]) -> None:
-        """Note the version of an event, unless it is older than an earlier one."""
-        meta = content.get("metadata")
-        version = _text(meta.get("resourceVersion")) if isinstance(meta, dict) else ""
-        if version and version_number(version) >= version_number(self.version):
-            self.version = version
-
-
-def _take_listed(relist: StoreList, found: Decoded | None) -> None:
-    if found is None:
-        return
-    if found.item is None:
-        relist.keep(found.namespace, found.name)
-    else:
-        relist.put(found.item, found.version)
-
-
-def _event_error(content: Any) -> WatchError:
-    code = content.get("code") if isinstance(content, dict) else None
-    return WatchError(code if isinstance(code, int) else 500, content)
 
 
 def _text(value: object) -> str:

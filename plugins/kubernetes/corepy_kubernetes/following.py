@@ -38,7 +38,7 @@ class FollowerLink(asyncio.Protocol):
         self._store = store
         self._serials = serials
         self._closed = closed
-        self._queue = ChangeQueue()
+        self._queue = ChangeQueue(store)
         self._sent: Serials | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._is_paused = False
@@ -54,8 +54,6 @@ class FollowerLink(asyncio.Protocol):
         """Begin with all objects."""
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
-        for change in self._store.snapshot():
-            self._queue.add(change)
         self._store.receivers.append(self)
         self._schedule()
 

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 LONGEST_START: Final = 50.0
 """Seconds; a longer wait for the first objects would exceed the time limit of a start."""
 
-_POLL: Final = 0.02
-_LOG_AFTER: Final = 0.5
+POLL: Final = 0.02
+"""Seconds between two looks at the index."""
+
+LOG_AFTER: Final = 0.5
 """Seconds until a line is logged that the API is awaited."""
 
 _log = plugin_logger("kubernetes")
@@ -76,7 +78,7 @@ class Kubernetes(ClusterHandler):
         self._serial_watch: SerialWatch | None = None
         self._config = config
         self.startup_timeout = startup_timeout
-        self._keeps = keeps
+        self.keeps = keeps
         self.search = tuple(search)
 
     # Hooks.
@@ -91,7 +93,7 @@ class Kubernetes(ClusterHandler):
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
         """Read the objects of the last run, if a file has them."""
-        if self._keeps:
+        if self.keeps:
             await self.before_listen(context)
 
     async def _wait(self) -> None:
@@ -104,10 +106,10 @@ class Kubernetes(ClusterHandler):
             if waited >= min(self.startup_timeout, LONGEST_START):
                 _log.warning("starting server with unsynced Kubernetes API")
                 break
-            if waited >= _LOG_AFTER and not has_logged:
+            if waited >= LOG_AFTER and not has_logged:
                 _log.info("waiting for Kubernetes API before starting server")
                 has_logged = True
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:

@@ -155,7 +155,8 @@ class Finder:
                 continue
             owner = wire_label(slice_.cluster) + parts.key + SVC
             targets += self.targets(parts, slice_, owner)
-        if not targets and any(parts.endpoint == it.cluster.encode().lower() for it in slices):
+        clusters = (it.cluster.encode().lower() for it in slices)
+        if not targets and not parts.cluster and parts.endpoint in clusters:
             return Denial.NO_DATA  # endpoints are below it
         return targets or _absent(parts, slices)
 

@@ -24,7 +24,7 @@ from corepy_kubernetes.api_turns import Turns
 from corepy_kubernetes.item_lines import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from corepy_kubernetes.item_lines import Change
@@ -56,7 +56,7 @@ class Snapshot(NamedTuple):
     """What makes an empty store equal to the one that was kept."""
 
 
-async def write(path: Path, cluster: str, changes: Sequence[Change]) -> None:
+async def write(path: Path, cluster: str, changes: Iterable[Change]) -> None:
     """Replace a file by a snapshot; raises OSError.
 
     A file that is not a snapshot stays as it is, since its name is probably a mistake.

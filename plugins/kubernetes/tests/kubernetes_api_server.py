@@ -13,6 +13,7 @@ import asyncio
 import json
 import threading
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -135,7 +136,7 @@ class Watch:
     def __init__(self, resource, selectors):
         self.resource = resource
         self.selectors = selectors
-        self.queue = asyncio.Queue()
+        self.queue: asyncio.Queue[object] = asyncio.Queue()
         self.is_silent = False
 
     def send(self, data):
@@ -154,8 +155,12 @@ class FakeAPI:
         self.tls = tls
         self.port = 0
         self.version = 1000
-        self.objects = {name: {} for name, _, _ in PATHS.values()}
-        self.events = {name: [] for name, _, _ in PATHS.values()}
+        self.objects: dict[str, dict[tuple[str, str], Any]] = {
+            name: {} for name, _, _ in PATHS.values()
+        }
+        self.events: dict[str, list[tuple[int, str, object]]] = {
+            name: [] for name, _, _ in PATHS.values()
+        }
         self.oldest = 0
         """Watches and pages from earlier versions get 410."""
         self.watches = []
@@ -372,7 +377,7 @@ class FakeAPI:
                 return
         limit = min(int(query.get("limit", 10**9)), self.largest_page)
         rest = len(objects) - start - limit
-        place = {"resourceVersion": str(version)}
+        place: dict[str, object] = {"resourceVersion": str(version)}
         if rest > 0 and "limit" in query:
             place |= {"continue": json.dumps([version, start + limit]), "remainingItemCount": rest}
             objects = objects[start : start + limit]

@@ -394,6 +394,7 @@ def multicluster(**more):
         ("172-0-0-2.hdls1", "A", 3),
         ("cluster1.hdls1", "A", 0),
         ("cluster3.hdls1", "A", 3),
+        ("cluster1.x.hdls1", "A", 3),
         ("_http._tcp.svc1", "A", ["10.9.0.1"]),
         ("172-9-0-1.cluster1.svc1", "A", ["172.9.0.1"]),
         ("local", "A", 3),

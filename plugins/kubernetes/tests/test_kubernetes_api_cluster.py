@@ -144,7 +144,7 @@ def test_followers_get_the_objects_of_the_leader():
             for number in range(3 * PORTION):
                 api.put("services", fake.service(f"s{number}", addresses=["10.0.0.1"]))
             config = feeds.config_for(api.url)
-            listening = {}
+            listening: dict[str, object] = {}
             async with (
                 feeds.started(config, group=Group(listening, is_leader=True)) as leader,
                 OtherProcess(config, Group(listening)) as early,
@@ -174,7 +174,7 @@ def test_a_follower_that_loses_the_leader_watches_without_a_gap(caplog):
         async with fake.serving(fake.FakeAPI()) as api:
             api.put("services", fake.service("web"))
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
-            listening = {}
+            listening: dict[str, object] = {}
             leader = Source(config, feeds.RecordingFeed(ONLY_SERVICES), "kubernetes.1")
             await leader.start(feeds.context(Group(listening, is_leader=True)))
             async with OtherProcess(config, Group(listening)) as follower:
@@ -216,7 +216,7 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
     async def main():
         async with fake.serving(fake.FakeAPI()) as api:
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
-            listening = {}
+            listening: dict[str, object] = {}
             async with feeds.started(config, group=Group(listening, is_leader=True)) as leader:
                 await leader.until_synced()
                 ours, theirs = socket.socketpair()
@@ -242,7 +242,7 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
                         == b"\x0a\x09\x09\x09"
                     )
                 )
-                assert len(link._queue._changes) == 1
+                assert len(link._queue) == 1
                 ours.setblocking(False)
                 reader, writer = await asyncio.open_connection(sock=ours)
                 wanted = encode(Put(Kind.SERVICE, leader.objects[Kind.SERVICE]["default", name]))
@@ -414,5 +414,28 @@ def test_explain_reads_the_snapshot_only(kept):
         await feed.until_synced()
         await source.stop()
         assert (feed.names(), source.status()["state"]) == (["web"], "stopped")
+
+    run(main)
+
+
+def test_after_a_reload_with_other_options_the_file_is_that_of_the_new_ones(kept):
+    path, config = kept
+
+    async def main():
+        async with fake.serving(fake.FakeAPI(), config.access.endpoints[0].port) as api:
+            api.put("services", fake.service("web"))
+            other = feeds.config_for(api.url, needs=Needs(slices=False, labels="a=b"), keep=path)
+            old, new = (Source(it, feeds.RecordingFeed(it.needs), "x") for it in (config, other))
+            await old.start(feeds.context())
+            await old._feed.until_synced()
+            api.put("services", fake.service("late"))
+            await old._feed.until_names("late", "web")
+            await new.start(feeds.context())
+            await new._feed.until_synced()
+            before = path.read_bytes()
+            await old.stop()
+            assert path.read_bytes() == before
+            await new.stop()
+            assert path.read_bytes() != before
 
     run(main)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.testing import helper_module
-from corepy_kubernetes.api_decode import Decoded, decoder, version_number
+from corepy_kubernetes.api_decode import decoder, version_number
 from corepy_kubernetes.api_store import MOST_TOMBSTONES, ChangeQueue, Store
 from corepy_kubernetes.item_lines import Put, Removed, Synced, decode, encode
 from corepy_kubernetes.objects import (
@@ -144,7 +144,7 @@ JSON = st.recursive(
 PLACES = ["metadata", "spec", "status", "endpoints", "ports", "addressType"]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(Kind), st.dictionaries(st.sampled_from(PLACES), JSON) | JSON, st.data())
 def test_any_json_is_an_object_or_none(kind, content, data):
     if isinstance(content, dict) and data.draw(st.booleans()):
@@ -189,7 +189,7 @@ def _kind(item):
     return KINDS[type(item)]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CHANGES)
 def test_a_change_is_a_line_and_a_line_is_a_change(change):
     line = encode(change)
@@ -198,7 +198,7 @@ def test_a_change_is_a_line_and_a_line_is_a_change(change):
     assert (type(found), found) == (type(change), change)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CHANGES, st.data())
 def test_a_line_with_another_value_is_a_change_or_an_error(change, data):
     words = json.loads(encode(change))
@@ -259,12 +259,20 @@ def test_removed_objects_are_remembered_up_to_a_limit():
     assert [it.name for it in store.items(Kind.NAMESPACE)] == ["n0"]
 
 
-def test_a_queue_has_the_last_change_of_each_object():
-    put, other = Put(Kind.NAMESPACE, Namespace("a")), Put(Kind.NAMESPACE, Namespace("b"))
-    queue = ChangeQueue([put, other])
-    queue.add(Removed(Kind.NAMESPACE, "", "a"))
-    queue.add(Synced(Kind.NAMESPACE))
+def test_a_queue_has_all_objects_and_then_the_last_change_of_each():
+    store = Store([Kind.NAMESPACE])
+    for name in "abc":
+        store.put(Namespace(name))
+    queue = ChangeQueue(store)
+    assert queue.take(1) == [Put(Kind.NAMESPACE, Namespace("a"))]
+    store.remove(Kind.NAMESPACE, "", "b")
+    store.finish(Kind.NAMESPACE, {("", "a"), ("", "c")})
+    assert queue.take(9) == [Put(Kind.NAMESPACE, Namespace("c")), Synced(Kind.NAMESPACE)]
+    assert (bool(queue), queue.take(9)) == (False, [])
+    put, other = Put(Kind.NAMESPACE, Namespace("a")), Put(Kind.NAMESPACE, Namespace("d"))
+    for change in (put, other, Removed(Kind.NAMESPACE, "", "a")):
+        queue.add(change)
+    assert len(queue) == 2
     assert queue.take(1) == [Removed(Kind.NAMESPACE, "", "a")]
-    assert queue.take(9) == [other, Synced(Kind.NAMESPACE)]
+    assert queue.take(9) == [other]
     assert not queue
-    assert isinstance(decoder(Kind.NAMESPACE, ALL)(fake.namespace("x")), Decoded)

@@ -56,6 +56,7 @@ def settled(*lines, checking=False):
         token = controller.token
         controller.remaining_args()
         controller.options(options.table(controller))
+    assert token is not None
     options.settle(controller, token)
     return options, [it.message for it in controller.warnings]
 

@@ -354,7 +354,7 @@ def test_a_server_that_stops_and_returns(caplog):
                 await api.watched("services")
                 await api.stop()
                 await until(lambda: feed.source.status()["problems"])
-                assert feed.source.status()["state"].startswith("API away since ")
+                assert feed.source.status()["state"].startswith("API failing since ")
                 assert feed.names() == ["web"]
                 api.put("services", fake.service("new"))
                 await api.start(port)

@@ -13,7 +13,7 @@ from corepy_kubernetes.answered import Answered, ChangeNotifier
 from corepy_kubernetes.index import Index
 from corepy_kubernetes.metrics import PROGRAMMING, Programming
 from corepy_kubernetes.names import OwnZones
-from corepy_kubernetes.objects import Kind, Namespace, Needs, Serials, pack_address
+from corepy_kubernetes.objects import Item, Kind, Namespace, Needs, Serials, pack_address
 
 kube = helper_module(__file__, "kubernetes_cluster")
 Cluster, service, slice_of = kube.Cluster, kube.service, kube.slice_of
@@ -200,7 +200,7 @@ def state(found):
 @given(EVENTS)
 def test_the_tables_depend_only_on_the_objects(events):
     found, _ = index(Needs(pods=True, imports=True))
-    known: dict = {}
+    known: dict[tuple[str, ...], Item] = {}
     for item, is_removed in events:
         key = (type(item).__name__, item.namespace, item.name)
         if is_removed:
