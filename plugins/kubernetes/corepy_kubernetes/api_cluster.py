@@ -147,16 +147,16 @@ class Cluster:
 
     async def stop(self, *, keeps: bool = True) -> None:
         """Stop watching, disconnect the followers and, with `keeps`, write the last snapshot."""
+        if self._group is not None:  # at once: the next cluster may have the same name
+            self._group.stop_listening(self._name, self._connected)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._client is not None:
-            self._client.close()
-        if self._group is not None:
-            self._group.stop_listening(self._name, self._connected)
         for link in tuple(self._links):
             link.close()
+        if self._client is not None:
+            self._client.close()
         is_leader = self._group is not None and self._group.is_leader
         if is_leader and keeps and self.config.keep is not None:
             await self._keep_in_time(self.config.keep)
@@ -177,7 +177,11 @@ class Cluster:
     async def _serve(self, sock: socket.socket) -> None:
         link = following.FollowerLink(self.store, lambda: self.serials, self._links.discard)
         self._links.add(link)
-        await link.open(sock)
+        try:
+            await link.open(sock)
+        except OSError as error:
+            self._links.discard(link)
+            _log.warning("a process cannot be served: %s", describe(error))
 
     async def _follow(self, group: ProcessGroup) -> None:
         """Follow the leader as long as it serves this process, then watch the API."""

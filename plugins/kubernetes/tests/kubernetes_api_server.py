@@ -13,6 +13,7 @@ import asyncio
 import json
 import threading
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -154,8 +155,12 @@ class FakeAPI:
         self.tls = tls
         self.port = 0
         self.version = 1000
-        self.objects: dict[str, dict] = {name: {} for name, _, _ in PATHS.values()}
-        self.events: dict[str, list] = {name: [] for name, _, _ in PATHS.values()}
+        self.objects: dict[str, dict[tuple[str, str], Any]] = {
+            name: {} for name, _, _ in PATHS.values()
+        }
+        self.events: dict[str, list[tuple[int, str, object]]] = {
+            name: [] for name, _, _ in PATHS.values()
+        }
         self.oldest = 0
         """Watches and pages from earlier versions get 410."""
         self.watches = []

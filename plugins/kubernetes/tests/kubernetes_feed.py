@@ -10,7 +10,7 @@ from corepy.testing import until as until
 from corepy_kubernetes.api import Source
 from corepy_kubernetes.api_cluster import ClusterConfig
 from corepy_kubernetes.api_config import Access, Limits, endpoint_target
-from corepy_kubernetes.objects import KINDS, Kind, Needs, Serials
+from corepy_kubernetes.objects import KINDS, Item, Kind, Needs, Serials
 
 FAST = Limits(qps=1e6, burst=100)
 
@@ -23,7 +23,7 @@ class RecordingFeed:
 
     def __init__(self, needs=ALL):
         self.kinds = needs.kinds()
-        self.objects: dict[Kind, dict] = {kind: {} for kind in self.kinds}
+        self.objects: dict[Kind, dict[tuple[str, str], Item]] = {kind: {} for kind in self.kinds}
         self.calls = []
         self.synced_kinds = set()
         self.serials = Serials()

@@ -54,9 +54,9 @@ def settled(*lines, checking=False):
     options = ApiOptions()
     for _ in controller.single():
         token = controller.token
-        assert token is not None
         controller.remaining_args()
         controller.options(options.table(controller))
+    assert token is not None
     options.settle(controller, token)
     return options, [it.message for it in controller.warnings]
 
