@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SHORTEST_PAUSE: Final = 1.0
 """Seconds between two checks of one lease."""
@@ -37,6 +40,10 @@ class Leases:
         if not self._users[lease]:
             del self._users[lease], self._due_at[lease]
             self.ends.pop(lease, None)
+
+    def learn(self, ends: Mapping[int, float]) -> None:
+        """Take the ends of leases from another process, unless they are not in use any more."""
+        self.ends.update((lease, end) for lease, end in ends.items() if lease in self._users)
 
     def seconds_left(self, lease: int, now: float) -> int | None:
         """Return the seconds that a lease lasts at least, None if that is not known."""

@@ -174,7 +174,7 @@ class Subscriber:
             raise Refusal(f"unknown request {request!r}")
         for key, entry in portion.entries:
             self._store.replace(key, entry)
-        self._store.leases.ends.update(portion.leases)
+        self._store.leases.learn(portion.leases)
         if self._seen is not None:
             self._seen.update(key for key, _ in portion.entries)
         if not portion.is_complete:

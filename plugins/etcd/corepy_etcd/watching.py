@@ -82,6 +82,7 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._has_leases = asyncio.Event()
         self._heard = 0.0  # the monotonic time of the last response
+        self._began = 0.0  # and of the first one of the watch
 
     @property
     def endpoint(self) -> str:
@@ -115,6 +116,9 @@ class Watcher:
                 LOG.exception("etcd at %s cannot be followed", self._gateway.endpoint)
                 self._report("unexpected error")
             self.has_tried.set()
+            if self._began and time.monotonic() - self._began >= LAST_PAUSE:
+                self._backoff.reset()  # not for watches that end as soon as they have begun
+            self._began = 0.0
             await asyncio.sleep(self._backoff.next_delay())
 
     def _report(self, problem: str) -> None:
@@ -132,7 +136,7 @@ class Watcher:
         if self.problem:
             LOG.info("etcd is followed again at %s", self._gateway.endpoint)
         self.problem = ""
-        self._backoff.reset()
+        self._began = time.monotonic()
 
     # -- the list
 

@@ -219,3 +219,5 @@ def test_leases_in_use():
     leases.checked(8, 100.0, -1, 0)  # its last key was removed meanwhile
     assert leases.next_due() == (120.0, 7)
     assert leases.ends == {7: 160.0}
+    leases.learn({7: 170.0, 8: 1.0})
+    assert leases.ends == {7: 170.0}

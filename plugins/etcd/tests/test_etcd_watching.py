@@ -268,6 +268,14 @@ def test_a_watch_that_fails_is_begun_anew(caplog, line, problem):
     assert "etcd is followed again" in caplog.text
 
 
+def test_a_watch_that_always_ends_at_once_is_begun_less_and_less_often(monkeypatch):
+    monkeypatch.setattr(watching, "LAST_PAUSE", 60.0)
+    end = watched(6, canceled=True, cancel_reason="etcdserver: no leader")
+    fake = FakeEtcd([listed(5)], *[[created(), end]] * 4, [created(), HANG])
+    _, watcher = follow(fake, lambda store, watcher: watcher.failures == 4 and not watcher.problem)
+    assert watcher._backoff.next_delay() >= 0.001 * 2**3
+
+
 def test_a_watch_demands_a_leader():
     heads = []
 
