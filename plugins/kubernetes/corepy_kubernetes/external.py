@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.dns.names import labels_of, to_text
 from corepy.plugin.protocols import Service as Entry
+from corepy_kubernetes.addresses import address_of, text_of
 from corepy_kubernetes.lookup import Finder, matching
-from corepy_kubernetes.names import (
-    APEX,
-    Parts,
-    address_of,
-    external_key_of,
-    service_key,
-    text_of,
-    wire_label,
-)
+from corepy_kubernetes.names import APEX, Parts, external_key_of, service_key, wire_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,20 +15,10 @@ from corepy.plugin import (
     lookup,
     without_deadline,
 )
+from corepy_kubernetes.addresses import address_of, is_above_reverse_names, is_reverse
 from corepy_kubernetes.aliases import completed
 from corepy_kubernetes.lookup import Alias, Denial, Finder
-from corepy_kubernetes.names import (
-    APEX,
-    DNS,
-    NAME_SERVER,
-    SVC,
-    address_of,
-    is_above_reverse_names,
-    is_reverse,
-    key_of,
-    parse_name,
-    service_key,
-)
+from corepy_kubernetes.names import APEX, DNS, NAME_SERVER, SVC, key_of, parse_name, service_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

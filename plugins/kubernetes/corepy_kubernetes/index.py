@@ -9,7 +9,7 @@ slice, which is one string for all of its addresses.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corepy_kubernetes.names import service_key
 from corepy_kubernetes.objects import (
@@ -24,15 +24,20 @@ from corepy_kubernetes.objects import (
     Service,
     Slice,
 )
+from corepy_kubernetes.tables import (
+    Several,
+    add_value,
+    bare_addresses,
+    discard_value,
+    named_addresses,
+    set_or_remove,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
     Observer = Callable[[Kind, Item | None, str, str], object]
-
-Value = TypeVar("Value", bound=str | bytes)
-Several = dict[bytes, "Value | tuple[Value, ...]"]
-"""A table with one value for most keys, and several for some."""
 
 _NO_SLICES: Final[tuple[Slice, ...]] = ()
 
@@ -164,13 +169,13 @@ class Index:
     def slices_at(self, address: bytes) -> Iterator[Slice]:
         """Yield the slices with an endpoint at this address."""
         slices: dict[str, Slice] = self._items[Kind.SLICE]
-        for id_ in _values(self._by_endpoint, address):
+        for id_ in values_of(self._by_endpoint, address):
             yield slices[id_]
 
     def pods_at(self, address: bytes) -> Iterator[Pod]:
         """Yield the pods with this address."""
         pods: dict[str, Pod] = self._items[Kind.POD]
-        for id_ in _values(self._by_pod_address, address):
+        for id_ in values_of(self._by_pod_address, address):
             yield pods[id_]
 
     def is_exposed(self, namespace: str) -> bool:
@@ -178,7 +183,7 @@ class Index:
         return namespace.encode() in self.exposed
 
     def _exposed_services(self, table: Several[bytes], address: bytes) -> Iterator[Service]:
-        for key in _values(table, address):
+        for key in values_of(table, address):
             service = self.services[key]
             if self.is_exposed(service.namespace):
                 yield service
@@ -203,7 +208,7 @@ class Index:
         assert service is not None
         key = service_key(service.namespace, service.name)
         old, new = before or _NO_SERVICE, after or _NO_SERVICE
-        _replace(self.services, key, after)
+        set_or_remove(self.services, key, after)
         self._move(self._by_cluster_ip, key, set(old.addresses), set(new.addresses))
         outside = _addresses(old), _addresses(new)
         self._move(self._by_external_ip, key, *outside)
@@ -213,24 +218,24 @@ class Index:
 
     def _move(self, table: Several[bytes], key: bytes, old: set[bytes], new: set[bytes]) -> None:
         for address in old - new:
-            _discard(table, address, key)
+            discard_value(table, address, key)
             self._sink.changed(address)
         for address in new - old:
-            _add(table, address, key)
+            add_value(table, address, key)
             self._sink.changed(address)
 
     def _set_slice(self, before: Slice | None, after: Slice | None) -> None:
         slice_ = after or before
         assert slice_ is not None
         id_ = _id(slice_.namespace, slice_.name)
-        old, new = _named_addresses(before), _named_addresses(after)
-        old_addresses, new_addresses = _bare(old), _bare(new)
+        old, new = named_addresses(before), named_addresses(after)
+        old_addresses, new_addresses = bare_addresses(old), bare_addresses(new)
         for address in old_addresses - new_addresses:
-            _discard(self._by_endpoint, address, id_)
+            discard_value(self._by_endpoint, address, id_)
         for address in new_addresses - old_addresses:
-            _add(self._by_endpoint, address, id_)
+            add_value(self._by_endpoint, address, id_)
         moved = before is not None and after is not None and before.service != after.service
-        for address in old_addresses | new_addresses if moved else _bare(old ^ new):
+        for address in old_addresses | new_addresses if moved else bare_addresses(old ^ new):
             self._sink.changed(address)
         self._regroup(before, after)
 
@@ -243,7 +248,7 @@ class Index:
                     continue
                 key = service_key(slice_.namespace, getattr(slice_, attribute))
                 others = tuple(it for it in table.get(key, _NO_SLICES) if it is not before)
-                _replace(table, key, (*others, slice_) if slice_ is after else others)
+                set_or_remove(table, key, (*others, slice_) if slice_ is after else others)
                 self._sink.changed(key)
                 touched = True
             if touched:
@@ -267,9 +272,9 @@ class Index:
         old = set(before.addresses) if before else set()
         new = set(after.addresses) if after else set()
         for address in old - new:
-            _discard(self._by_pod_address, address, id_)
+            discard_value(self._by_pod_address, address, id_)
         for address in new - old:
-            _add(self._by_pod_address, address, id_)
+            add_value(self._by_pod_address, address, id_)
         for address in old ^ new:
             self._sink.changed(address)
         if old != new:
@@ -279,7 +284,7 @@ class Index:
         item = after or before
         assert item is not None
         key = service_key(item.namespace, item.name)
-        _replace(self.imports, key, after)
+        set_or_remove(self.imports, key, after)
         self._sink.changed(key)
         self._touch(imports=True)
 
@@ -313,53 +318,3 @@ def _id(namespace: str, name: str) -> str:
 def _addresses(service: Service) -> set[bytes]:
     """Return the external IPs of a service, without host names."""
     return {it for it in service.external if isinstance(it, bytes)}
-
-
-def _named_addresses(slice_: Slice | None) -> set[bytes | tuple[bytes, str, str]]:
-    """Return the addresses of a slice, with their names if they have any."""
-    if slice_ is None:
-        return set()
-    size, packed = slice_.size, slice_.addresses
-    addresses = [packed[at : at + size] for at in range(0, len(packed), size)]
-    if not slice_.hostnames and not slice_.pods:
-        return set(addresses)
-    none = ("",) * len(addresses)
-    return set(zip(addresses, slice_.hostnames or none, slice_.pods or none, strict=False))
-
-
-def _bare(addresses: set[bytes | tuple[bytes, str, str]]) -> set[bytes]:
-    return {it if isinstance(it, bytes) else it[0] for it in addresses}
-
-
-Key = TypeVar("Key")
-Thing = TypeVar("Thing")
-
-
-def _replace(table: dict[Key, Thing], key: Key, value: Thing | None) -> None:
-    """Set the value of a key; None and () remove it."""
-    if value:
-        table[key] = value
-    else:
-        table.pop(key, None)
-
-
-def _values(table: Several[Value], key: bytes) -> tuple[Value, ...]:
-    found = table.get(key)
-    if found is None:
-        return ()
-    return found if isinstance(found, tuple) else (found,)
-
-
-def _add(table: Several[Value], key: bytes, value: Value) -> None:
-    others = _values(table, key)
-    table[key] = (*others, value) if others else value
-
-
-def _discard(table: Several[Value], key: bytes, value: Value) -> None:
-    left = [it for it in _values(table, key) if it != value]
-    if len(left) > 1:
-        table[key] = tuple(left)
-    elif left:
-        table[key] = left[0]
-    else:
-        table.pop(key, None)

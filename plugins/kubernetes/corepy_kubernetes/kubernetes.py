@@ -9,11 +9,12 @@ from corepy.dns.names import ROOT, is_subdomain, to_text
 from corepy.plugin import LifecycleContext, ListenHosts, hookimpl, plugin_logger
 from corepy.plugin.protocols import SecondaryNotifier
 from corepy.zone.serial import is_newer
+from corepy_kubernetes.addresses import address_of, text_of
 from corepy_kubernetes.answered import ChangeNotifier
 from corepy_kubernetes.external import ExternalServices
 from corepy_kubernetes.handler import ClusterHandler
 from corepy_kubernetes.lookup import PodMode
-from corepy_kubernetes.names import SVC, address_of, parse_name, text_of, wire_label
+from corepy_kubernetes.names import SVC, parse_name, wire_label
 from corepy_kubernetes.nameservers import NameServers, local_addresses
 from corepy_kubernetes.objects import pack_address
 from corepy_kubernetes.secondaries import SerialWatch

@@ -11,14 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.names import InvalidName, from_text
-from corepy_kubernetes.names import (
-    POD,
-    SVC,
-    dashed,
-    is_above_zonal_name,
-    pod_address,
-    wire_label,
-)
+from corepy_kubernetes.addresses import dashed, pod_address
+from corepy_kubernetes.names import POD, SVC, is_above_zonal_name, wire_label
 from corepy_kubernetes.objects import Port, pack_address
 
 if TYPE_CHECKING:

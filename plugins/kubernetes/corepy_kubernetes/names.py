@@ -14,11 +14,10 @@ replies for all names with this key.
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.names import ROOT, from_text, labels_of, lower
-from corepy_kubernetes.objects import pack_address
+from corepy_kubernetes.addresses import IN_ADDR, IP6, address_of, pod_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,16 +31,11 @@ DNS: Final = b"\x03dns"
 NAME_SERVER: Final = b"\x02ns\x03dns"
 """The labels of the name server in front of its zone."""
 
-IN_ADDR: Final = b"\x07in-addr\x04arpa\x00"
-IP6: Final = b"\x03ip6\x04arpa\x00"
 
 _KINDS: Final = (SVC[1:], POD[1:])
 _ZONE_LABEL: Final = b"\x05_zone"
 _DIRECTIVES: Final = {b"\x03pin": False, b"\x06prefer": True}
 _FEW: Final = 4
-_NIBBLE_NAME: Final = 64
-_MAPPED: Final = bytes(10) + b"\xff\xff"
-_OCTETS: Final = {str(octet).encode(): octet for octet in range(256)}
 _MAX_LABEL: Final = 63
 
 
@@ -229,91 +223,3 @@ def external_key_of(name: bytes, zone: bytes) -> bytes | None:
     if offsets is None or len(offsets) < 2:
         return None if offsets is None else APEX
     return name[offsets[-2] : end]
-
-
-def pod_address(label: bytes) -> bytes | None:
-    """Return the address that a pod's name has in place of dots or colons, None without.
-
-    Three single dashes separate the bytes of an IPv4 address.
-    """
-    if label.count(b"-") == 3 and b"--" not in label:
-        return pack_address(label.replace(b"-", b".").decode("ascii", "replace"))
-    return pack_address(label.replace(b"-", b":").decode("ascii", "replace"))
-
-
-def text_of(address: bytes) -> str:
-    """Return an address as text."""
-    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
-
-
-def dashed(address: bytes) -> bytes:
-    """Return the label of an endpoint without a host name: its address, with dashes.
-
-    A label may not end with a dash, so "::" at the end becomes "--0".
-    """
-    text = text_of(address).replace(".", "-").replace(":", "-")
-    return (text + "0" if text.endswith("-") else text).encode()
-
-
-def is_reverse(name: bytes) -> bool:
-    """Return whether a name is below in-addr.arpa or ip6.arpa, or one of them."""
-    return name.endswith((IN_ADDR, IP6))
-
-
-def address_of(name: bytes) -> bytes | None:
-    """Return the address in a reverse name; None if it is no whole reverse name."""
-    if name.endswith(IN_ADDR):
-        return _ipv4_of(name)
-    return _ipv6_of(name) if name.endswith(IP6) else None
-
-
-def _ipv4_of(name: bytes) -> bytes | None:
-    address = _octets(name)
-    return None if address is None or len(address) != 4 else address
-
-
-def _octets(name: bytes) -> bytes | None:
-    """Return the bytes of a name below in-addr.arpa, None if a label is no number up to 255."""
-    address = bytearray()
-    at, end = 0, len(name) - len(IN_ADDR)
-    while at < end:
-        start = at + 1
-        at = start + name[at]
-        octet = _OCTETS.get(name[start:at])
-        if octet is None:
-            return None
-        address.append(octet)
-    return bytes(reversed(address)) if at == end else None
-
-
-def _ipv6_of(name: bytes) -> bytes | None:
-    labels = name[: len(name) - len(IP6)]
-    if len(labels) != _NIBBLE_NAME or labels[::2] != b"\1" * 32:
-        return None
-    try:
-        packed = bytes.fromhex(labels[:0:-2].decode("ascii"))
-    except ValueError:
-        return None
-    return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
-
-
-def is_above_reverse_names(name: bytes) -> bool:
-    """Return whether whole reverse names may be below this one, such as 10.in-addr.arpa."""
-    if name.endswith(IN_ADDR):
-        octets = _octets(name)
-        return octets is not None and len(octets) < 4
-    if not name.endswith(IP6):
-        return False
-    labels = name[: len(name) - len(IP6)]
-    lengths, nibbles = labels[::2], labels[1::2]
-    if len(labels) >= _NIBBLE_NAME or lengths != b"\1" * len(nibbles):
-        return False
-    return all(nibble in b"0123456789abcdef" for nibble in nibbles)
-
-
-def reverse_name(address: bytes) -> bytes:
-    """Return the reverse name of an address."""
-    if len(address) == 4:
-        labels = (str(octet).encode() for octet in reversed(address))
-        return b"".join(bytes((len(label),)) + label for label in labels) + IN_ADDR
-    return b"".join(b"\1%c" % nibble for nibble in reversed(address.hex().encode())) + IP6

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corepy.dns.names import from_text
 from corepy.testing import helper_module
-from corepy_kubernetes.names import address_of, dashed, pod_address, reverse_name
+from corepy_kubernetes.addresses import address_of, dashed, pod_address
 from corepy_kubernetes.nameservers import local_addresses
 from corepy_kubernetes.objects import Namespace, pack_address
 
@@ -121,7 +121,8 @@ def test_a_host_name_that_changes():
 def test_addresses_as_names(packed):
     address = pack_address(ipaddress.ip_address(packed).compressed)
     assert address is not None
-    assert address_of(reverse_name(address)) == address
+    pointer = from_text(ipaddress.ip_address(packed).reverse_pointer)
+    assert address_of(pointer) == address
     if packed == address:
         assert pod_address(dashed(address)) == address
     assert len(dashed(address)) < 64
