@@ -142,3 +142,22 @@ def test_without_option() -> None:
     mixed = edns.option(3, b"a") + edns.ede(1, "x") + edns.option(10, b"b") + edns.ede(2)
     assert edns.without_option(mixed, 15) == edns.option(3, b"a") + edns.option(10, b"b")
     assert edns.without_option(mixed, 99) == mixed
+
+
+@pytest.mark.parametrize(
+    ("options", "uniform"),
+    [
+        ([], True),
+        ([(12, bytes(40))], True),
+        ([(12, b"")], True),
+        ([(12, bytes(40) + b"x")], False),
+        ([(11, b"")], True),
+        ([(11, b"\0\1")], False),
+        ([(11, b""), (12, bytes(3))], True),
+        ([(12, bytes(3)), (10, bytes(8))], False),
+        ([(8, b"\0\1\x18\0\xc0\0\2")], False),
+    ],
+)
+def test_options_that_many_queries_have(options: list[tuple[int, bytes]], uniform: bool) -> None:
+    sent = b"".join(edns.option(code, data) for code, data in options)
+    assert edns.is_uniform(sent) == uniform

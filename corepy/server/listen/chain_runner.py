@@ -54,16 +54,9 @@ class ChainRunner:
 
         The reply is SERVFAIL if the client has too many pending queries.
         """
-        if self._limit is None:
-            return self._start(chain, request)
-        if not self._limit.permits(self._client):
+        limit = self._limit
+        if limit is not None and not limit.permits(self._client):
             return overload(request)
-        reply = self._start(chain, request)
-        if reply is None:
-            self._limit.add(self._client)
-        return reply
-
-    def _start(self, chain: Handler, request: Request) -> Reply | None:
         try:
             answer = chain.begin_dns(request)
         except BaseException as error:
@@ -84,6 +77,8 @@ class ChainRunner:
             if answer.handler is None:
                 answer.handler = chain
             self.waiting.add(PendingQuery(request, chain, answer, self._when_done))
+            if limit is not None:
+                limit.add(self._client)
             return None
         query = self._spare
         if query._cancelled:
@@ -95,6 +90,8 @@ class ChainRunner:
         reply = query.step()
         if reply is None:
             self.waiting.add(query)
+            if limit is not None:
+                limit.add(self._client)
             self._spare = ChainTask(self._loop)
         return reply
 

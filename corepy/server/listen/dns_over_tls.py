@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.frames import frame
+from corepy.net.tls_probe import answers
 from corepy.plugin import ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.status_query import status_query
 from corepy.server.listen.tcp import TCPConnection, TCPListener
 from corepy.server.listen.tls_acceptance import facts
-from corepy.server.listen.tls_check import answers
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
