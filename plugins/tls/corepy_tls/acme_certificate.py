@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -21,7 +22,8 @@ from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
-from corepy_tls.storage import locked, read_json, write_json
+from corepy_tls.contexts import ClientAuth, Material, create_context
+from corepy_tls.storage import lock, read_json, write_json
 
 if TYPE_CHECKING:
     from corepy.plugin.reading import FileVersion
@@ -52,6 +54,10 @@ SHORTEST_LIFE: Final = 3600.0
 """Minimum seconds between two successful attempts."""
 
 
+_LONGEST_NAME: Final = 100
+"""Characters of a domain in the name of a file."""
+
+
 class Issued(NamedTuple):
     """A certificate with its key."""
 
@@ -78,7 +84,8 @@ class AcmeCertificate:
         self.problem = ""
         self.issued: Issued | None = None
         self.fingerprint = b""
-        name = f"{settings.domains[0].replace('*', 'wildcard')}-{settings.identity.hex()[:16]}"
+        domain = settings.domains[0].replace("*", "wildcard")[:_LONGEST_NAME]
+        name = f"{domain}-{settings.identity.hex()[:16]}"
         self._path = settings.storage / "certificates" / f"{name}.json"
         self._attempts = settings.storage / "attempts" / f"{name}.json"
         self._account = settings.storage / "accounts" / f"{_digest(settings.ca)}.json"
@@ -110,6 +117,7 @@ class AcmeCertificate:
                 float(stored["begin"]),
                 float(stored["end"]),
             )
+            create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
         except (AttributeError, KeyError, TypeError, ValueError):
             LOG.error("%s is damaged", self._path)
             return
@@ -134,7 +142,7 @@ class AcmeCertificate:
     async def _run(self, *, leads: bool) -> None:
         while True:
             await in_thread(self.load)
-            if leads and await in_thread(lambda: self.seconds_until_due() <= 0):
+            if leads and await in_thread(self.seconds_until_due) <= 0:
                 await self._attempt()
             await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
@@ -155,17 +163,22 @@ class AcmeCertificate:
     async def _attempt(self) -> None:
         """Order a certificate unless another process is doing so."""
         try:
-            with locked(self.settings.storage) as is_ours:
-                if not is_ours:
-                    return
+            descriptor = await in_thread(lambda: lock(self.settings.storage))
+            if descriptor is None:
+                return
+            try:
                 await in_thread(self.load)
-                if self.seconds_until_due() <= 0:
+                if await in_thread(self.seconds_until_due) <= 0:
                     await self._order()
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            self._report(f"cannot use the folder {self.settings.storage}: {error.strerror}")
+            problem = f"cannot use the folder {self.settings.storage}: {error.strerror}"
+            if problem != self.problem:  # it is tried again every few seconds
+                self._report(problem)
 
     async def _order(self) -> None:
-        failures = self._failures() + 1
+        failures = 1 + await in_thread(self._failures)
         delay = min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY)
         await in_thread(
             lambda: self._note(failures, delay)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 LABEL: Final = "_acme-challenge"
 _WILDCARD: Final = "*."
+_HOST: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+"""A host name (RFC 1123 section 2.1); a part of it becomes that of file names."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def read_domain(text: str) -> str:
         challenge_name(host)
     except (InvalidName, ValueError):
         host = ""
-    if not host or "*" in host or "\\" in host or " " in host or _is_address(host):
+    if not _HOST.fullmatch(host) or _is_address(host):
         raise ValueError(f"invalid ACME domain {text!r}")
     return _WILDCARD + host if domain.startswith(_WILDCARD) else host
 

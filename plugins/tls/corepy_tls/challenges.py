@@ -6,12 +6,13 @@ that share the folder read it when they are asked, so it does not matter which o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.constants import CLASS_IN, REFUSED, TYPE_TXT
 from corepy.dns.records import rr
-from corepy.plugin import Cacheability, EndOfChain, FastHandler
+from corepy.plugin import Cacheability, EndOfChain, FastHandler, in_thread
 from corepy_tls.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -46,6 +47,28 @@ def read_challenges(storage: Path, name: bytes) -> list[str]:
         return []
 
 
+class Reader:
+    """Reads proofs in a thread, because the folder may be on a slow or hung file system.
+
+    There is one thread at a time for each name, however many clients ask.
+    """
+
+    def __init__(self, storages: Sequence[Path], name: bytes) -> None:
+        """Read the proofs for a wire name in all `storages`."""
+        self._storages = storages
+        self._name = name
+        self._task: asyncio.Task[list[str]] | None = None
+
+    async def read(self) -> list[str]:
+        """Return the current proofs."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(in_thread(self._read), name="ACME challenges")
+        return await asyncio.shield(self._task)
+
+    def _read(self) -> list[str]:
+        return [it for storage in self._storages for it in read_challenges(storage, self._name)]
+
+
 class ChallengeHandler(FastHandler):
     """Answers the queries of the CA, and passes on all others."""
 
@@ -56,21 +79,16 @@ class ChallengeHandler(FastHandler):
     def __init__(self, found: Sequence[AcmeSettings]) -> None:
         """`found` gets the settings of all server blocks before the first query."""
         self._found = found
-        self._storages: dict[bytes, list[Path]] | None = None
+        self._readers: dict[bytes, Reader] | None = None
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer if the CA has been told to ask for this name."""
         if request.qtype != TYPE_TXT or request.qclass != CLASS_IN:
             return self._pass_on(request)
-        if self._storages is None:
-            self._storages = self._by_name()
-        storages = self._storages.get(request.name_wire)
-        if storages is None:
-            return self._pass_on(request)
-        proofs = [it for storage in storages for it in read_challenges(storage, request.name_wire)]
-        if proofs:
-            return _answer(request, proofs)
-        return self._pass_on_uncached(request)
+        if self._readers is None:
+            self._readers = {name: Reader(its, name) for name, its in self._by_name().items()}
+        reader = self._readers.get(request.name_wire)
+        return self._pass_on(request) if reader is None else self._read(request, reader)
 
     def _by_name(self) -> dict[bytes, list[Path]]:
         found: dict[bytes, list[Path]] = {}
@@ -85,8 +103,14 @@ class ChallengeHandler(FastHandler):
             return request.error(REFUSED)  # as in a block without this handler
         return self.next.begin_dns(request)
 
-    async def _pass_on_uncached(self, request: Request) -> Reply:
-        """Pass on a query; the packet cache must not keep the reply: there may be a proof soon."""
+    async def _read(self, request: Request, reader: Reader) -> Reply:
+        """Answer with the proofs, or pass the query on if there are none.
+
+        The packet cache must not keep the reply then: there may be a proof soon.
+        """
+        proofs = await reader.read()
+        if proofs:
+            return _answer(request, proofs)
         if type(self.next) is EndOfChain:
             return request.error(REFUSED)
         reply = await self.next.serve_dns(request)

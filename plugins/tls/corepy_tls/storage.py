@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.plugin.reading import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 LARGEST: Final = 1 << 20
@@ -46,20 +46,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-@contextlib.contextmanager
-def locked(storage: Path) -> Iterator[bool]:
-    """Lock a storage folder for this process; yield whether no other one has the lock.
+def lock(storage: Path) -> int | None:
+    """Lock a storage folder for this process; None if another one has the lock.
 
-    The kernel ends the lock with the process. Raises OSError.
+    Returns a descriptor: closing it ends the lock, and so does the kernel at the end of the
+    process. Raises OSError.
     """
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor

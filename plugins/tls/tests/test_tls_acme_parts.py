@@ -2,23 +2,26 @@
 
 import asyncio
 import json
+import os
 import re
 import ssl
+import threading
 import time
 
 import pytest
 
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
+from corepy.testing.certificates import Authority
 from corepy.testing.upstream import free_sockets
-from corepy_tls import acme_certificate, acme_process
+from corepy_tls import acme_certificate, acme_process, challenges
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
 from corepy_tls.acme_client import NONCE_ATTEMPTS, AcmeClient, AcmeError
 from corepy_tls.acme_http import CAConnection, Response
 from corepy_tls.acme_keys import AccountKey, new_key, signing_request, validity
 from corepy_tls.acme_settings import AcmeSettings, challenge_name
-from corepy_tls.challenges import ChallengeHandler, read_challenges, write_challenges
-from corepy_tls.storage import locked, read_json, write_json
+from corepy_tls.challenges import ChallengeHandler, Reader, read_challenges, write_challenges
+from corepy_tls.storage import lock, read_json, write_json
 
 NAME = "_acme-challenge.dns.example."
 WIRE = challenge_name("dns.example")
@@ -105,10 +108,13 @@ def test_files_are_private_and_replaced_at_once(tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
-    with locked(tmp_path) as first, locked(tmp_path) as second:
-        assert (first, second) == (True, False)
-    with locked(tmp_path) as third:
-        assert third
+    first = lock(tmp_path)
+    assert first is not None
+    assert lock(tmp_path) is None
+    os.close(first)
+    again = lock(tmp_path)
+    assert again is not None
+    os.close(again)
 
 
 @pytest.fixture
@@ -119,30 +125,44 @@ def now(monkeypatch):
     return now
 
 
-def store(certificate, begin, end, chain="one"):
-    content = {"chain": chain, "key": "key", "begin": begin, "end": end}
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Return two certificates with their keys."""
+    folder = tmp_path_factory.mktemp("pairs")
+    issued = [Authority().issue(folder, "dns.example", label=it) for it in ("one", "two")]
+    return [(it.certificate.read_text(), it.key.read_text()) for it in issued]
+
+
+def store(certificate, begin, end, pair):
+    content = {"chain": pair[0], "key": pair[1], "begin": begin, "end": end}
     write_json(certificate._path, content)
 
 
-def test_another_process_reads_what_the_leader_has_stored(settings):
+def test_another_process_reads_what_the_leader_has_stored(settings, pairs, caplog):
     follower = AcmeCertificate(settings)
     leader = AcmeCertificate(settings)
     before = follower.fingerprint
-    store(leader, 0, 1)
+    store(leader, 0, 1, pairs[0])
     follower.load()
-    assert follower.issued == Issued(b"one", b"key", 0.0, 1.0)
+    chain, key = pairs[0]
+    assert follower.issued == Issued(chain.encode(), key.encode(), 0.0, 1.0)
     assert follower.fingerprint != before
+    for damaged in ((pairs[0][0], pairs[1][1]), ("no PEM", key)):
+        store(leader, 0, 2, damaged)
+        follower.load()
+    assert follower.issued.end == 1.0
+    assert caplog.text.count("is damaged") == 2
     assert follower.issued.is_expired
     other = AcmeCertificate(AcmeSettings(("other.example",), settings.storage))
     assert other.issued is None
 
 
-def test_a_certificate_is_renewed_after_two_thirds_of_its_validity(settings, now):
+def test_a_certificate_is_renewed_after_two_thirds_of_its_validity(settings, now, pairs):
     certificate = AcmeCertificate(settings)
-    store(certificate, now - DAY, now + 89 * DAY)
+    store(certificate, now - DAY, now + 89 * DAY, pairs[0])
     certificate.load()
     assert 59 * DAY <= certificate.seconds_until_due() + 1 <= 59 * DAY + 0.05 * 90 * DAY + 1
-    store(certificate, now - 70 * DAY, now + 20 * DAY, "two")
+    store(certificate, now - 70 * DAY, now + 20 * DAY, pairs[1])
     certificate.load()
     assert certificate.seconds_until_due() <= 0
     write_json(certificate._attempts, {"failures": 3, "not_before": now + 100})
@@ -151,7 +171,7 @@ def test_a_certificate_is_renewed_after_two_thirds_of_its_validity(settings, now
     assert certificate.seconds_until_due() <= LONGEST_DELAY
 
 
-def run_attempts(certificate, monkeypatch, outcomes):
+def run_attempts(certificate, monkeypatch, outcomes, pair=None):
     """Attempt once for each outcome; return the seconds until the next one."""
 
     async def obtain():
@@ -159,7 +179,7 @@ def run_attempts(certificate, monkeypatch, outcomes):
         if isinstance(outcome, Exception):
             raise outcome
         now = time.time()
-        store(certificate, now, now + outcome)
+        store(certificate, now, now + outcome, pair)
 
     monkeypatch.setattr(certificate, "_obtain", obtain)
     delays = []
@@ -169,7 +189,7 @@ def run_attempts(certificate, monkeypatch, outcomes):
     return delays
 
 
-def test_the_delays_of_further_attempts(settings, monkeypatch, now, caplog):
+def test_the_delays_of_further_attempts(settings, monkeypatch, now, pairs, caplog):
     certificate = AcmeCertificate(settings)
     outcomes = [AcmeError("no"), OSError("gone"), AcmeError("busy", 7200.0), ValueError("odd")]
     delays = run_attempts(certificate, monkeypatch, outcomes)
@@ -178,7 +198,8 @@ def test_the_delays_of_further_attempts(settings, monkeypatch, now, caplog):
     assert "from https://acme-v02.api.letsencrypt.org/directory: gone; there is none" in caplog.text
     delays = run_attempts(certificate, monkeypatch, [AcmeError("no")] * 20)
     assert delays[-1] == LONGEST_DELAY
-    assert run_attempts(certificate, monkeypatch, [10.0]) == [3600]  # not at once: it is too short
+    delays = run_attempts(certificate, monkeypatch, [10.0], pairs[0])
+    assert delays == [3600]  # not at once, though it is short
     assert (certificate.problem, read_json(certificate._attempts)["failures"]) == ("", 0)
     run_attempts(certificate, monkeypatch, [AcmeError("no")])
     assert "no; the previous one stays in use" in caplog.text
@@ -187,15 +208,19 @@ def test_the_delays_of_further_attempts(settings, monkeypatch, now, caplog):
 def test_a_folder_that_cannot_be_used(tmp_path, caplog):
     (tmp_path / "file").touch()
     certificate = AcmeCertificate(AcmeSettings(("dns.example",), tmp_path / "file" / "storage"))
-    asyncio.run(certificate._attempt())
+    for _ in range(3):
+        asyncio.run(certificate._attempt())
     assert f"cannot use the folder {tmp_path}/file/storage: Not a directory" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_an_attempt_waits_for_that_of_another_process(settings, monkeypatch):
     certificate = AcmeCertificate(settings)
     monkeypatch.setattr(certificate, "_order", lambda: pytest.fail("two at a time"))
-    with locked(settings.storage):
-        asyncio.run(certificate._attempt())
+    descriptor = lock(settings.storage)
+    assert descriptor is not None
+    asyncio.run(certificate._attempt())
+    os.close(descriptor)
     write_json(certificate._attempts, {"not_before": time.time() + 100})  # it has just ended
     asyncio.run(certificate._attempt())
 
@@ -280,8 +305,6 @@ def test_keys_and_requests():
 
 
 def test_a_certificate_that_was_not_ordered(tmp_path):
-    from corepy.testing.certificates import Authority
-
     files = Authority().issue(tmp_path, "dns.example")
     chain, key = files.certificate.read_bytes(), files.key.read_bytes()
     with pytest.raises(ValueError, match="another key"):
@@ -422,3 +445,27 @@ def test_a_process_that_takes_too_long_is_killed(settings, tmp_path, monkeypatch
     with pytest.raises(AcmeError, match="the order took more than 0 s"):
         run_process(settings, tmp_path / "account.json")
     assert started[0].returncode == -9
+
+
+def test_a_slow_file_system_holds_only_the_queries_for_proofs(settings, monkeypatch):
+    """They share one thread, and a cancelled one leaves it to the others."""
+    entered, leave, calls = threading.Event(), threading.Event(), []
+
+    def read(storage, name):
+        calls.append(name)
+        entered.set()
+        leave.wait(60)
+        return ["proof"]
+
+    monkeypatch.setattr(challenges, "read_challenges", read)
+
+    async def run():
+        reader = Reader([settings.storage], WIRE)
+        tasks = [asyncio.create_task(reader.read()) for _ in range(3)]
+        await asyncio.to_thread(entered.wait, 60)
+        tasks[0].cancel()
+        leave.set()
+        return await asyncio.gather(*tasks[1:])
+
+    assert asyncio.run(run()) == [["proof"], ["proof"]]
+    assert calls == [WIRE]
