@@ -1,4 +1,4 @@
-"""The client side of the self-check of HTTP listeners, with and without TLS."""
+"""The client side of checks of HTTP listeners, with and without TLS."""
 
 from __future__ import annotations
 
