@@ -3,6 +3,7 @@
 import socket
 import struct
 from contextlib import contextmanager
+from typing import Any
 
 from hpack import Decoder, Encoder
 from hyperframe.frame import SettingsFrame
@@ -105,7 +106,7 @@ class Client:
 
     def response(self, stream):
         """Return the response on a stream; those on others are lost."""
-        fields: list = []
+        fields: list[Any] = []
         content = b""
         for kind, flags, its_stream, payload in self.frames():
             if kind == HEADERS:  # all of them change the table

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from contextlib import suppress
 
 import dnslib
 import pytest
@@ -268,9 +269,15 @@ def test_a_drained_connection_is_closed_after_the_response(server, client):
 def test_any_bytes_are_answered_or_end_the_connection(server, data, at):
     request = post()
     client = Client(server.address)
-    client.send(request[:at] + data + request[at:])
-    client.sock.shutdown(socket.SHUT_WR)
-    while client.response() is not None:
-        pass
+    with suppress(OSError):  # the server may close before it has read everything
+        client.send(request[:at] + data + request[at:])
+        client.sock.shutdown(socket.SHUT_WR)
+        while client.response() is not None:
+            pass
     client.file.close()
     client.sock.close()
+    other = Client(server.address)
+    other.send(post())
+    assert other.response()[0] == 200
+    other.file.close()
+    other.sock.close()

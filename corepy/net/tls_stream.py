@@ -125,7 +125,8 @@ class TLSStream:
         self._incoming.write(data)
         if not self._is_secured:
             self._to_secure -= len(data)
-            if not self._shake_hands():
+            # A read without data would cost as much as the exception that it raises.
+            if not self._shake_hands() or not self._incoming.pending:
                 return
         self._read()
 

@@ -40,6 +40,9 @@ If the whole process was stalled, the queries of the self-check were stalled as 
 """
 
 _OPCODE_STATUS: Final = 2 << 11
+_SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
+"""A SETTINGS frame of HTTP/2 without settings."""
+
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # no TIME_WAIT for each query over TCP
 
 
@@ -144,9 +147,38 @@ async def ask_tls(host: str, port: int) -> None:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed")
 
 
+async def ask_https(host: str, port: int) -> None:
+    """Send a query of opcode STATUS over HTTP/1.1, which is refused; raises OSError."""
+    query = _query()
+    head = f"POST /dns-query HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(query)}\r\n\r\n"
+    await _ask_http(host, port, "http/1.1", head.encode() + query, b"HTTP/1.1 400 ")
+
+
+async def ask_grpc(host: str, port: int) -> None:
+    """Begin a session of HTTP/2, and wait for the settings of the server; raises OSError."""
+    request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
+    await _ask_http(host, port, "h2", request, _SETTINGS[3:])
+
+
+async def _ask_http(host: str, port: int, protocol: str, request: bytes, start: bytes) -> None:
+    """Send a request over TLS, and without it to a listener that has none; raises OSError.
+
+    A connection that the server closes counts as an answer: it may have no certificate yet.
+    """
+    from corepy.net.http_probe import answers
+
+    with contextlib.suppress(ConnectionResetError):
+        for kind in (protocol, None):
+            if await answers(_sockaddr(host, port), kind, request, start):
+                return
+        raise ConnectionAbortedError(errno.ECONNABORTED, "HTTP failed")
+
+
 _CLIENTS: Final = {
     "dns": (("udp", ask_udp), ("tcp", ask_tcp)),
     "tls": (("tls", ask_tls),),
+    "https": (("https", ask_https),),
+    "grpc": (("grpc", ask_grpc),),
 }
 """The protocols of each transport that is checked, with their clients."""
 

@@ -124,6 +124,22 @@ def test_notices_a_deaf_listener_for_tls(encrypted, forgiving) -> None:
         assert get(port_of(server))[0] == 200
 
 
+@pytest.mark.parametrize("scheme", ["https", "grpc"])
+@pytest.mark.parametrize("is_plain", [False, True], ids=["tls", "plain"])
+def test_notices_a_deaf_listener_for_http(encrypted, forgiving, scheme, is_plain) -> None:
+    plugin = {"https": "https", "grpc": "grpc_server"}[scheme]
+    text = encrypted.replace("tls://", f"{scheme}://")
+    if is_plain:
+        text = TEXT.replace(". {\n", f"{scheme}://.:0 {{\n{plugin} {{\nplaintext\n}}\n")
+    with serve(text) as server:
+        (target,) = health_of(server)._targets
+        wait_for_answers(server)
+        with Deaf(server, "tcp"):
+            wait_until(lambda: target.is_late)
+            assert target.label == f"{scheme} 127.0.0.1:{server.address[1]}"
+        wait_for_answers(server)
+
+
 def test_a_server_that_waits_for_its_certificate_is_healthy(encrypted, monkeypatch) -> None:
     with serve(encrypted) as server:
         (endpoint,) = server.server.endpoints.values()

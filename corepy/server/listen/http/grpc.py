@@ -8,12 +8,12 @@ from hyperframe.frame import SettingsFrame
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.descriptors import descriptor_limit
+from corepy.net.http_probe import answers
 from corepy.plugin import GRPCLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.http.grpc_exchange import GRPCApplication
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.http_listener import H2, PREFACE, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
-from corepy.server.listen.http.self_check import answers
 from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
 from corepy.net.descriptors import descriptor_limit
+from corepy.net.http_probe import answers
 from corepy.plugin import HTTPSLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
 from corepy.server.listen.http.doh_exchange import DoHApplication
@@ -13,7 +14,6 @@ from corepy.server.listen.http.http1 import HTTP1Session
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.http_listener import H2, HTTP1, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
-from corepy.server.listen.http.self_check import answers
 from corepy.server.listen.status_query import status_query
 from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport

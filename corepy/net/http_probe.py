@@ -1,4 +1,4 @@
-"""The client side of the self-check of HTTP listeners, with and without TLS."""
+"""The client side of checks of HTTP listeners, with and without TLS."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ async def answers(
     `protocol` is negotiated over TLS; None for a listener without TLS. May raise OSError.
     """
     if protocol is not None:
-        from corepy.server.listen import tls_check
+        from corepy.net import tls_probe
 
-        return await tls_check.answers(address, (protocol,), request, start)
+        return await tls_probe.answers(address, (protocol,), request, start)
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
