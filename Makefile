@@ -10,7 +10,7 @@ CHARTS := $(VENV)/.charts
 COMPILED := .compiled$(ENVIRONMENT)
 
 PACKAGES_RUN := iptables bind9-dnsutils
-PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsperf \
+PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsdist openssl dnsperf \
 	systemd man-db groff mandoc zsh prometheus
 # Each plugin.toml lists those of the plugin's tests.
 PACKAGES_PLUGINS = $(shell $(BIN)/python tools/plugin_folders.py $(PLUGIN))

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from corepy.net import connection_limit
-from corepy.net.connection_limit import ConnectionLimit, Shares, client_of
+from corepy.net.connection_limit import SAMPLE, ConnectionLimit, Shares, client_of
 from corepy.net.own_connections import connected, is_own
 
 
@@ -191,3 +191,15 @@ def test_places_that_are_given_back_are_free_for_the_same_client():
     for _ in range(3):
         shares.give_back(b"a")
     assert shares.held == {}
+
+
+def test_only_the_oldest_connections_are_compared_if_one_of_them_is_idle():
+    seats: ConnectionLimit[Fake] = ConnectionLimit(200, 200)
+    many = [Fake(str(number), 2.0, True) for number in range(200)]
+    many[SAMPLE - 1].last_activity, many[150].last_activity = 1.0, 0.0
+    for fake in many:
+        assert seats.take(b"a", fake) is None
+    assert seats.take(b"a", Fake("b")) is many[SAMPLE - 1]
+    for fake in many[: SAMPLE + 1]:
+        fake.is_idle = False
+    assert seats.take(b"a", Fake("c")) is many[150]

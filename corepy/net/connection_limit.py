@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain, islice
 from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -17,6 +18,9 @@ _SOCKADDR_IN: Final = 16
 
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 _IPV4_SIZE: Final = 4
+
+SAMPLE: Final = 64
+"""Connections that are compared first when one of many has to be closed."""
 
 GRACE: Final = 1.0
 """Seconds for which a connection counts as in use after it was opened or carried data."""
@@ -183,7 +187,9 @@ class ConnectionLimit(Generic[Limited]):
 def _least_used(connections: Iterable[Limited]) -> Limited:
     """Return the connection that has been idle longest or, if all are busy, busy longest.
 
-    A connection opened within `GRACE` is not idle: its first query is on the way.
+    A connection opened within `GRACE` is not idle: its first query is on the way. If one of the
+    `SAMPLE` oldest connections is idle, only these are compared, so that a client at its limit
+    cannot make each of its further connections expensive.
     """
     limit = monotonic() - GRACE
 
@@ -192,4 +198,7 @@ def _least_used(connections: Iterable[Limited]) -> Limited:
             connection.is_idle and connection.last_activity < limit
         ), connection.last_activity
 
-    return min(connections, key=rank)
+    left = iter(connections)
+    found = min(islice(left, SAMPLE), key=rank)
+    is_busy, _ = rank(found)
+    return min(chain((found,), left), key=rank) if is_busy else found
