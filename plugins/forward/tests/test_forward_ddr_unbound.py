@@ -67,7 +67,9 @@ def test_unbound_designates_itself(tmp_path, files):
                 (found,) = forward.pool.upstreams
                 return found
 
+            plainly = repr([("dns", f"127.0.0.1:{plain}", "")]).encode()
             wait_until(lambda: server.call(upstream).target.transport == "tls")
+            assert forward.inputs == plainly  # a reload keeps the entries of a cache
             used = server.call(upstream)
             assert (used.address, used.target.is_verified) == (f"127.0.0.1:{secure}", True)
             assert server.ask("www.example").rr
