@@ -213,7 +213,7 @@ class UpstreamAttempt(NamedTuple):
     """IP address and port of the upstream."""
 
     protocol: str
-    """"udp", "tcp", "tls", "https", "quic" or "https3"."""
+    """"udp", "tcp", "tls", "https", "quic", "https3" or "grpc"."""
 
     sent: float
     """When it was sent. It may precede the client's query, which may share it with an earlier one.

@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    import ssl
     from collections.abc import Callable, Sequence
 
     from corepy.plugin import Wakeups
     from corepy.plugin.metrics import Value
     from corepy_forward.forgery import Cookies, Guesses, Proofs
     from corepy_forward.forms import EdnsSupport, TcpSupport
-    from corepy_forward.quic_trust import QUICTrust
+    from corepy_forward.quic_trust import TLSContext
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
-
-    TLSContext = ssl.SSLContext | QUICTrust
-    """How the certificate of an upstream is verified, over TCP or over QUIC."""
 
 _BLOCK: Final = 512
 _cut: Final = Struct("2s" * _BLOCK).unpack

@@ -10,7 +10,7 @@ from corepy.plugin.tls_client import client_context
 
 if TYPE_CHECKING:
     from corepy.plugin.tls_client import TLSFiles
-    from corepy_forward.attempt import TLSContext
+    from corepy_forward.quic_trust import TLSContext
 
 PROTOCOLS: Final = {"tls": "dot", "https": "h2", "quic": "doq", "https3": "h3"}
 """ALPN protocols (the registration for RFC 7858; RFC 8484 section 5.2, RFC 9250, RFC 9114)."""

@@ -79,6 +79,11 @@ class Memory:
         """Keep a ticket that the server has sent."""
         self.ticket = ticket
 
+    def take_token(self) -> bytes:
+        """Return the token, once (RFC 9000 section 8.1.3)."""
+        token, self.token = self.token, b""
+        return token
+
     def keep_token(self, token: bytes) -> None:
         """Keep a token that the server has sent."""
         self.token = token
@@ -150,7 +155,7 @@ class QUICStream(Stream):
         target, trust = upstream.target, upstream.context
         assert isinstance(trust, QUICTrust)
         name = upstream.settings.tls_servername or target.server_name or target.host
-        options = {"session_ticket": memory.take_ticket(), "token": memory.token}
+        options = {"session_ticket": memory.take_ticket(), "token": memory.take_token()}
         return QuicConnection(
             configuration=trust.configuration(name, **options),
             session_ticket_handler=memory.keep_ticket,

@@ -66,3 +66,7 @@ def _authorities(ca: Path | None) -> tuple[str | None, str | None]:
         return str(ca), None
     paths = ssl.get_default_verify_paths()
     return (None, paths.capath) if paths.capath else (paths.cafile, None)
+
+
+TLSContext = ssl.SSLContext | QUICTrust
+"""How the certificate of an upstream is verified, over TCP or over QUIC."""

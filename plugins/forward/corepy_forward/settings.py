@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from corepy.plugin import Controller
-    from corepy_forward.attempt import TLSContext
+    from corepy_forward.quic_trust import TLSContext
     from corepy_forward.targets import ToAddress
 
 MAX_TARGETS = 15

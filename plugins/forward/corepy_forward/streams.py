@@ -15,6 +15,7 @@ from ssl import SSLContext
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
+from corepy.compiled_classes import mypyc_attr
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
 from corepy_forward.failures import CLOSED, NOT_CONNECTED, OTHER_QUESTION, explain
@@ -66,6 +67,7 @@ There may be thousands of queries, and connecting costs more than a query.
 _BUFFER_SIZE: Final = 65536
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Stream(asyncio.BufferedProtocol):
     """One connection, from the start of connecting."""
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from corepy.plugin import Wakeups
     from corepy.plugin.metrics import Distribution, Value
-    from corepy_forward.attempt import Owner, TLSContext
+    from corepy_forward.attempt import Owner
+    from corepy_forward.quic_trust import TLSContext
     from corepy_forward.settings import Settings
     from corepy_forward.streams import Stream, StreamPool
     from corepy_forward.targets import Target

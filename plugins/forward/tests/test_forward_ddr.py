@@ -25,7 +25,8 @@ from corepy_forward.designations import NAME, read, targets
 from corepy_forward.discovery import Discovery
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
-from corepy_forward.targets import Target
+from corepy_forward.targets import Target, ToAddress
+from corepy_forward.usable import Watch
 
 peers = helper_module(__file__, "quic_peers")
 AUTHORITY = Authority()
@@ -401,6 +402,25 @@ def test_upstreams_come_and_go(files, ca):
         scene.discovery.replace([other])
         assert [it.target for it in scene.pool.upstreams] == [other]
         assert (scene.designated(), scene.discovery._tasks) == ([], {})
+
+    run(files, ca, scenario)
+
+
+def test_upstreams_of_a_file_are_passed_to_the_discovery(files, ca):
+    class Replaced:
+        configured = ()
+
+        def replace(self, configured):
+            self.configured = tuple(configured)
+
+    async def scenario(scene):
+        replaced, target = Replaced(), Target("192.0.2.7", 53)
+        settings = Settings(entries=[ToAddress("192.0.2.7", [target])])
+        watch = Watch(settings, scene.pool, [], [], replaced)
+        watch._use()
+        assert replaced.configured == (target,)
+        assert scene.used == scene.target
+        watch.stop()
 
     run(files, ca, scenario)
 

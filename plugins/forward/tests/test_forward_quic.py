@@ -255,6 +255,8 @@ def test_a_ticket_is_used_once_and_not_for_long(monkeypatch):
     memory.verified = now[0]
     memory.keep_ticket("ticket")
     assert (memory.take_ticket(), memory.take_ticket()) == ("ticket", None)
+    memory.keep_token(b"token")
+    assert (memory.take_token(), memory.take_token()) == (b"token", b"")
     memory.keep_ticket("ticket")
     now[0] += quic.FULL_HANDSHAKE
     assert memory.take_ticket() is None

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from corepy.plugin.tls_client import TLSFiles
-from corepy.testing.certificates import Authority
+from corepy.testing.certificates import EXPIRED, Authority
 from corepy.testing.polling import until
 from corepy_forward import sessions as sessions_module
+from corepy_forward.pool import Pool
 from corepy_forward.sessions import FULL_HANDSHAKE, Sessions
+from corepy_forward.settings import Settings
 from corepy_forward.setup import make_context
+from corepy_forward.targets import Target
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -144,3 +147,61 @@ def test_without_a_session():
     sessions = Sessions(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     sessions.keep(SimpleNamespace(session=None))
     assert sessions._session is None
+
+
+class Closing:
+    """A TLS server that counts connections, and closes each after the query."""
+
+    def __init__(self, files, protocol):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(files.certificate, files.key)
+        self.context.set_alpn_protocols([protocol])
+        self.connections = 0
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        await reader.read(65536)
+        writer.close()
+
+
+@pytest.mark.parametrize("transport", ["tls", "https"])
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("dns.example", {}, "EOF"),
+        ("", {"names": ["127.0.0.1"]}, "EOF"),
+        ("other.example", {}, "hostname mismatch, certificate is not valid for 'other.example'"),
+        ("", {}, "ip address mismatch, certificate is not valid for '127.0.0.1'"),
+        ("dns.example", {"expires": EXPIRED}, "certificate has expired"),
+        ("dns.example", {"is_unknown": True}, "x509: certificate signed by unknown authority"),
+    ],
+    ids=["name", "address", "other name", "other address", "expired", "unknown CA"],
+)
+def test_certificates(tmp_path, transport, name, changes, reason):
+    """A good one is noticed by the end of the connection, after the handshake."""
+    trusted = Authority()
+    issuer = Authority() if "is_unknown" in changes else trusted
+    names = changes.get("names", ["dns.example"])
+    own = issuer.issue(tmp_path, *names, expires=changes.get("expires"))
+    ca = trusted.issue(tmp_path, "x.example", label="trusted").authority
+    protocol = {"tls": "dot", "https": "h2"}[transport]
+    server = Closing(own, protocol)
+
+    async def main():
+        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=server.context)
+        target = Target(*listener.sockets[0].getsockname(), transport, name)
+        contexts = {transport: make_context(TLSFiles(ca=ca), transport)}
+        pool = Pool(
+            Settings(max_fails=0, read_timeout=60.0, max_connect_attempts=1, tls_contexts=contexts),
+            [target],
+        )
+        exchange = pool.begin(b"\1a\0\0\1\0\1", b"\1\0\0\1" + bytes(6) + b"\1a\0\0\1\0\1", False)
+        await until(lambda: exchange.done)
+        pool.close()
+        listener.close()
+        await listener.wait_closed()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        return exchange.reason
+
+    assert reason in asyncio.run(main())
+    assert bool(server.connections) == (reason == "EOF")

@@ -28,15 +28,18 @@ from corepy.plugin import (
     handlers_below,
     hookimpl,
 )
+from corepy.plugin.protocols import AttemptObserver, UpstreamAttempt
 from corepy_grpc.metrics import SHARED
+from corepy_grpc.observing import PROTOCOL, report_attempts
 from corepy_grpc.policies import POLICIES
 from corepy_grpc.upstream import Target, Upstream, UpstreamError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
 
     from corepy.dns import Request
-    from corepy.plugin import LifecycleContext
+    from corepy.plugin import BlockConfig, LifecycleContext
     from corepy.plugin.handler import Answer
 
 TIMEOUT: Final = 5.0
@@ -72,6 +75,9 @@ class Outcome(NamedTuple):
     reply: Reply | None
     """That of an upstream, which may answer another question; None if the name was not found."""
 
+    attempts: list[UpstreamAttempt]
+    """One for each upstream that was asked."""
+
     reason: str = ""
     """Why there is no reply."""
 
@@ -83,8 +89,11 @@ class GRPC(FastHandler, ExplainedHandler):
     cacheability = Cacheability.SAFE
     inputs = b""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, config: BlockConfig) -> None:
+        """Take the settings of the directive and the configuration of its server block."""
         self.settings = settings
+        self._config = config
+        self._observers: Sequence[AttemptObserver] = ()
         self._zone = names.lower(names.from_text(settings.zone))
         self._excluded = ZoneMatcher(settings.excluded)
         self._policy = POLICIES[settings.policy]()
@@ -122,6 +131,8 @@ class GRPC(FastHandler, ExplainedHandler):
             reply = request.error(SERVFAIL, f"more than {MOST_WAITING} queries wait")
             reply.is_momentary = True
             return reply
+        if self._observers and request.metadata:
+            report_attempts(self._observers, request, outcome.attempts)
         if outcome.reason:
             if may_pass:
                 return await self.next.serve_dns(request)
@@ -157,15 +168,19 @@ class GRPC(FastHandler, ExplainedHandler):
     async def _exchange(self, body: bytes) -> Outcome:
         """Ask one upstream after the other; each may take an equal share of the time left."""
         deadline = monotonic() + TIMEOUT
-        reasons = []
+        attempts: list[UpstreamAttempt] = []
         upstreams = self._policy(self._upstreams)
         for index, upstream in enumerate(upstreams):
-            seconds = (deadline - monotonic()) / (len(upstreams) - index)
+            sent = monotonic()
+            seconds = (deadline - sent) / (len(upstreams) - index)
             try:
-                return Outcome(await upstream.ask(b"\0\0" + body, seconds))
+                reply, reason = await upstream.ask(b"\0\0" + body, seconds), ""
             except UpstreamError as error:
-                reasons.append(str(error))
-        return Outcome(None, "; ".join(reasons))
+                reply, reason = None, str(error)
+            attempts.append(UpstreamAttempt(upstream.target, PROTOCOL, sent, monotonic(), reason))
+            if not reason:
+                return Outcome(reply, attempts)
+        return Outcome(None, attempts, "; ".join(attempt.error for attempt in attempts))
 
     def _reply_for(self, request: Request, reply: Reply | None) -> Reply:
         """Return the reply for one of the clients that share an exchange."""
@@ -198,7 +213,11 @@ class GRPC(FastHandler, ExplainedHandler):
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Find out whether a handler is below, without which nothing falls through."""
+        """Find out whether a handler is below, without which nothing falls through.
+
+        Find the observers of attempts, too.
+        """
+        self._observers = self._config.handlers.of_kind(AttemptObserver)
         self._has_next = next(handlers_below(self), None) is not None
 
     @hookimpl

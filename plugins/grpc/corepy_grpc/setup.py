@@ -25,7 +25,7 @@ _SCHEMES: Final = ("dns", "grpc")
 def setup(controller: Controller) -> None:
     """Add the handler."""
     for _ in controller.single("use several upstreams in one line"):
-        controller.add_handler(GRPC(_Line(controller).read()))
+        controller.add_handler(GRPC(_Line(controller).read(), controller.config))
 
 
 class _Line:

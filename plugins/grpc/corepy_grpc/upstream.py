@@ -56,7 +56,7 @@ class Upstream:
     def __init__(self, target: Target, context: ssl.SSLContext | None, server_name: str) -> None:
         """Connect with TLS if there is a `context`; verify `server_name` or else the address."""
         self.address = target.address
-        self._target = target
+        self.target = target
         self._context = context
         address = target.host.partition("%")[0] if target.port else "localhost"
         self._server_name = server_name or address
@@ -166,7 +166,7 @@ class Upstream:
         return connection
 
     async def _open(self) -> tuple[asyncio.BaseTransport, Connection]:
-        loop, target = asyncio.get_running_loop(), self._target
+        loop, target = asyncio.get_running_loop(), self.target
         name = None if self._context is None else self._server_name
         if not target.port:
             return await loop.create_unix_connection(

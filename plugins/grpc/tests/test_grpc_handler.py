@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+from types import SimpleNamespace
 
 import dnslib
 import grpc
@@ -17,7 +18,7 @@ from corepy_grpc import metrics
 from corepy_grpc.handler import GRPC, query_body
 from corepy_grpc.messages import encode
 from corepy_grpc.policies import Random, RoundRobin, Sequential
-from corepy_grpc.upstream import UpstreamError
+from corepy_grpc.upstream import Target, UpstreamError
 
 CONTEXT = None
 
@@ -26,6 +27,7 @@ class Upstream:
     """An upstream that fails or returns a reply; it notes the queries and their times."""
 
     address = "192.0.2.1:53"
+    target = Target("192.0.2.1", 53)
 
     def __init__(self, result):
         self.result = result
@@ -67,6 +69,9 @@ class Chain:
         )
         (self.handler,) = set_up(text).handlers
         assert isinstance(self.handler, GRPC)
+        self.observers = []
+        block = SimpleNamespace(of_kind=lambda kind: self.observers)
+        self.handler._config = SimpleNamespace(handlers=block)
         self.upstreams = [Upstream(result) for result in results]
         self.handler._upstreams = self.upstreams
         self.below = Recorder(lambda request: request.error(0, "below"))
@@ -175,6 +180,36 @@ def test_more_queries_than_may_wait(monkeypatch):
     assert sorted(reply.rcode for reply in replies) == [0] * 6 + [2] * 2
     assert all(reply.is_momentary for reply in replies if reply.rcode)
     assert (chain.handler._waiting, chain.handler._shares.held) == (0, {})
+
+
+class Observer:
+    name = "observer"
+    call_label = "observed"
+
+    def __init__(self, *, fails=False):
+        self.seen = []
+        self.fails = fails
+
+    def observe_attempt(self, request, attempt):
+        self.seen.append((attempt.upstream, attempt.protocol, attempt.error))
+        if self.fails:
+            raise ValueError("injected")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_attempts_are_reported_to_observers(fails):
+    """For the queries that they have selected; a fault of theirs costs nothing."""
+    chain = Chain("no", reply_with())
+    unix = Chain(reply_with())
+    unix.upstreams[0].target = Target("/run/g.sock", 0)
+    observer = Observer(fails=fails)
+    selected, other = make_request("a.example"), make_request("a.example")
+    selected.metadata["observed"], other.metadata["other"] = "yes", "yes"
+    for each in (chain, unix):
+        each.observers = [observer]
+        assert [reply.rcode for reply in each.ask(selected, other)] == [0, 0]
+    address = ("192.0.2.1", 53)
+    assert observer.seen == [(address, "grpc", "no"), (address, "grpc", "")]
 
 
 def test_a_client_that_leaves_does_not_end_the_exchange():
