@@ -138,7 +138,7 @@ def test_the_idle_timeout_of_an_upstream_is_not_that_of_the_client(tcp):
     ):
         query = dnslib.DNSRecord.question("example.org").pack()
         opt = struct.pack("!BHHIH", 0, 41, 1232, 0, 4) + option(KEEPALIVE)
-        wire = server.exchange(query[:11] + b"\1" + query[12:] + opt, tcp=tcp)
+        wire = server.exchange(bytes(query[:11] + b"\1" + query[12:] + opt), tcp=tcp)
         ours = option(KEEPALIVE, b"\0\x64")  # ten seconds
         assert Reply.from_wire(wire).options == (ours if tcp else b"")
 
