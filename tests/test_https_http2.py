@@ -299,9 +299,8 @@ def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
     server, client, monkeypatch
 ):
     monkeypatch.setattr(streams, "MAX_HELD", 1000)
-    client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)))
-    for _ in range(10):
-        client.send(client.request(question("large.example.org."))[0])
+    requests = [client.request(question("large.example.org."))[0] for _ in range(10)]
+    client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)), *requests)
     assert client.error() == h2.CALM
 
 
