@@ -223,12 +223,27 @@ class HTTP2Session:
 
     def expire(self, now: float) -> None:
         """Reset the streams of slow clients; end a connection whose frame does not arrive."""
+        try:
+            self._expire(now)
+        except Exception as error:
+            self.break_off(error)
+
+    def _expire(self, now: float) -> None:
         timeouts = self._connection.timeouts
-        if self._buffer and not self.is_behind and now - self._since > timeouts.read:
-            self.fail(ErrorCodes.ENHANCE_YOUR_CALM)
-            return
+        if self._buffer and not self.is_behind:
+            self._pass_waiting(now)
+            if self._buffer and now - self._since > timeouts.read:
+                self.fail(ErrorCodes.ENHANCE_YOUR_CALM)
+                return
         self._streams.reset_late(now, timeouts)
         self.emit()
+
+    def _pass_waiting(self, now: float) -> None:
+        """Pass a request to h2 whose content the lane awaits: then only its stream is slow."""
+        stop = HEADER_SIZE + int.from_bytes(self._buffer[:3], "big")
+        if len(self._buffer) >= stop:
+            frame, self._buffer = self._buffer[:stop], self._buffer[stop:]
+            self._take(frame, now)
 
     def begin_drain(self) -> None:
         """Ask the client for no new streams; those that it opens meanwhile are answered."""
