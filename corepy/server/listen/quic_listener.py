@@ -23,7 +23,7 @@ from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -83,6 +83,7 @@ class QUICListener(Listener):
         self.local = sock.getsockname()
         """The address of the socket."""
         self._port = self.local[1].to_bytes(2, "big")
+        self._relayed: list[Datagram] = []
         self._received: list[Datagram] = []
         self._strangers: list[Datagram] = []
         self._is_processing = self._is_flushing = False
@@ -223,7 +224,10 @@ class QUICListener(Listener):
         for _ in range(ROUNDS):
             if len(self._received) > MOST_WAITING or self._receive_batch() < SLOTS:
                 break
-        if (self._received or self._strangers) and not self._is_processing:
+        self._process_soon()
+
+    def _process_soon(self) -> None:
+        if not self._is_processing:
             self._process()
 
     def _receive_batch(self) -> int:
@@ -265,25 +269,26 @@ class QUICListener(Listener):
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""
-        left = self._process_some(self._received)
+        left = self._process_some(self._relayed, is_relayed=True)
+        left += self._process_some(self._received)
         if not left:
-            self._process_some(self._strangers)
-        self._is_processing = bool(self._received or self._strangers)
+            left = self._process_some(self._strangers)
+        self._is_processing = bool(left or self._strangers)
         if self._is_processing:
             self._loop.call_soon(self._process)
 
-    def _process_some(self, waiting: list[Datagram]) -> int:
+    def _process_some(self, waiting: list[Datagram], *, is_relayed: bool = False) -> int:
         """Process the first of the datagrams that wait; return the number of the others."""
         if waiting:
             now = waiting[:PER_TURN]
-            left = self.demultiplexer.receive(now)
+            left = self.demultiplexer.receive(now, is_relayed=is_relayed)
             del waiting[: len(now) - len(left)]
         return len(waiting)
 
     def _on_relayed(self) -> None:
-        left: Sequence[Datagram] = self._relay.receive()
-        while left:  # few, since the other listener has limits of its own
-            left = self.demultiplexer.receive(left, is_relayed=True)
+        if len(self._relayed) <= MOST_WAITING:
+            self._relayed += self._relay.receive()
+        self._process_soon()
 
     # Time limits
 
@@ -346,7 +351,8 @@ class QUICListener(Listener):
     @property
     def is_drained(self) -> bool:
         """Whether no connection is open."""
-        return not self._received and not self._strangers and not self.connections
+        waiting = self._relayed or self._received or self._strangers
+        return not waiting and not self.connections
 
     def close(self) -> None:
         """Send the replies that are ready, close all connections, and close the sockets."""
