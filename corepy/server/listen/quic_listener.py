@@ -12,6 +12,7 @@ from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import ConnectionLimit
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
+from corepy.net.quic.probe import is_answered
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
@@ -19,7 +20,6 @@ from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.quic_configuration import Configurations
-from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
