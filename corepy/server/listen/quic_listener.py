@@ -98,6 +98,7 @@ class QUICListener(Listener):
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
         self._check: asyncio.TimerHandle | None = None
         self._configurations = Configurations(self.application_protocol)
+        self._configuration: QuicConfiguration | None = None
         self._proxied: ProxiedDatagrams | None = None
         self._relay = Relay()
         clock = self._loop.time
@@ -141,7 +142,11 @@ class QUICListener(Listener):
 
     def configuration(self) -> QuicConfiguration | None:
         """Return the configuration for a new connection; None if there is no certificate."""
-        return self._configurations.current()
+        found = self._configurations.current()
+        if found is not self._configuration:
+            self._configuration = found
+            self._use_secret()
+        return found
 
     def begin(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
         """Return the application of a new connection."""
