@@ -88,9 +88,13 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     It is set before `connection_made`.
     """
 
-    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> PendingQueries:
+        """The pending queries of this connection, the same object at all times."""
 
     def secured(self, tls: ssl.SSLObject) -> None:
         """Continue after a TLS handshake; nothing is sent or received before it.
@@ -241,7 +245,7 @@ class StreamListener(Listener):
         if is_own(peer):
             return
         client = client_of(peer if added.client is None else added.client)
-        added.runner.limit_pending(self._pending, client)
+        added.pending.limit_pending(self._pending, client)
         evicted = self._limit.take(client, added)
         if evicted is not None:
             evicted.make_room()
@@ -255,20 +259,20 @@ class StreamListener(Listener):
         """Unregister a closed connection; its pending queries keep their time limit."""
         self.connections.pop(connection, None)
         self._limit.remove(connection)
-        if connection.runner.waiting:
+        if connection.pending.waiting:
             if not self._lost:
                 self.loop.call_later(LOST_INTERVAL, self._forget_lost)
-            self._lost.add(connection.runner)
+            self._lost.add(connection.pending)
 
     def _forget_lost(self) -> None:
-        self._lost = {runner for runner in self._lost if runner.waiting}
+        self._lost = {pending for pending in self._lost if pending.waiting}
         if self._lost:
             self.loop.call_later(LOST_INTERVAL, self._forget_lost)
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
-        runners = {connection.runner for connection in self.connections} | self._lost
-        return {query for runner in runners for query in runner.waiting}
+        found = {connection.pending for connection in self.connections} | self._lost
+        return {query for pending in found for query in pending.waiting}
 
     def status(self) -> dict[str, Any]:
         """Return the state of the listener for an operator."""

@@ -67,7 +67,6 @@ class TCPListener(StreamListener):
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
-    runner: ChainRunner
     identity: Identity = ANONYMOUS
     """The identity of all queries; a subclass for another transport may set it."""
 
@@ -89,6 +88,11 @@ class TCPConnection(StreamConnection):
         self._is_behind = False  # queries were read but not processed yet
         self._series: SeriesSender | None = None
         self._accepted: asyncio.Future[None] | None = None  # of a message of a series
+
+    @property
+    def pending(self) -> ChainRunner:
+        """The pending queries of this connection."""
+        return self.runner
 
     @property
     def is_idle(self) -> bool:
