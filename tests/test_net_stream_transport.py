@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -298,6 +299,34 @@ def test_more_connections_than_events_of_a_turn():
         await until(lambda: all(protocol.data for _, protocol in pairs))
         for client, _ in pairs:
             client.close()
+        await asyncio.gather(*(protocol.lost for _, protocol in pairs))
+
+    play(StreamAcceptor, script)
+
+
+def test_slow_connections_are_served_in_several_turns(monkeypatch):
+    """Also those that are ready all the time; other callbacks run in between."""
+    times = itertools.count()
+    monkeypatch.setattr(stream_transport, "monotonic", lambda: next(times) * 0.0035)
+
+    async def script(server):
+        turns, served = 0, {}
+
+        def note(protocol):
+            served.setdefault(protocol, turns)
+            protocol.transport.pause_reading()
+
+        server.behaviour["data"] = note
+        pairs = [await server.connect() for _ in range(5)]
+        for client, _ in pairs:
+            client.send(b"question")
+        while len(served) < len(pairs):
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(set(served.values())) == len(pairs)
+        for client, protocol in pairs:
+            client.close()
+            protocol.transport.abort()
         await asyncio.gather(*(protocol.lost for _, protocol in pairs))
 
     play(StreamAcceptor, script)

@@ -12,6 +12,7 @@ import asyncio
 import os
 import select
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 EVENTS_PER_TURN: Final = 64
 """Connections that are served in one turn of the event loop."""
+
+BUDGET: Final = 0.005
+"""Seconds after which the other connections wait for the next turn: some begin a handshake."""
 
 SMALL_READ: Final = 2048
 """Bytes of the first read; a connection that fills it gets more."""
@@ -39,6 +43,7 @@ class StreamPoller:
         self._transports: dict[int, StreamTransport] = {}
         self._lost: list[StreamTransport] = []
         self._is_polling = False
+        self._events: list[tuple[int, int]] = []  # those that wait, in reverse
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._poll)
 
     def close(self) -> None:
@@ -72,10 +77,20 @@ class StreamPoller:
         self._lost.append(transport)
 
     def _poll(self) -> None:
+        """Serve connections for a while.
+
+        The events that are left are the first ones in the next turn. An event that is out of date
+        then does no harm: sockets are non-blocking.
+        """
         transports = self._transports
+        events = self._events
+        if not events:
+            events += reversed(self._epoll.poll(0, EVENTS_PER_TURN))
+        end = monotonic() + BUDGET
         self._is_polling = True
         try:
-            for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
+            while events and monotonic() < end:
+                fd, mask = events.pop()
                 transport = transports.get(fd)
                 if transport is not None:  # an earlier event may have ended it
                     transport.serve(mask)
