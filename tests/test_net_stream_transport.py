@@ -334,6 +334,35 @@ def test_slow_protocols_leave_turns_of_the_event_loop_to_others(monkeypatch):
     play(StreamAcceptor, script)
 
 
+@pytest.mark.pure_form("its clock is replaced")
+def test_slow_connections_are_served_in_several_turns(monkeypatch):
+    """Also those that are ready all the time; other callbacks run in between."""
+    times = itertools.count()
+    monkeypatch.setattr(stream_transport, "monotonic", lambda: next(times) * 0.006)
+
+    async def script(server):
+        turns, served = 0, {}
+
+        def note(protocol):
+            served.setdefault(protocol, turns)
+            protocol.transport.pause_reading()
+
+        server.behaviour["data"] = note
+        pairs = [await server.connect() for _ in range(5)]
+        for client, _ in pairs:
+            client.send(b"question")
+        while len(served) < len(pairs):
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(set(served.values())) == len(pairs)
+        for client, protocol in pairs:
+            client.close()
+            protocol.transport.abort()
+        await asyncio.gather(*(protocol.lost for _, protocol in pairs))
+
+    play(StreamAcceptor, script)
+
+
 def test_a_fault_when_writing_is_possible_again_closes_the_connection(caplog):
     async def script(server):
         client, protocol = await server.connect()

@@ -1,5 +1,6 @@
 """Connections over QUIC: early data, forged addresses, changed addresses, loss, and limits."""
 
+import itertools
 import random
 import socket
 import time
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.address import host_port
-from corepy.net.quic import handshakes
+from corepy.net.quic import handshakes, server_connection
+from corepy.net.quic.datagram_relay import Datagram
+from corepy.net.quic.demultiplexer import _Farewell
 from corepy.net.quic.identifiers import ID_SIZE, destination
 from corepy.net.quic.probe import probe
 from corepy.net.quic.tickets import Tickets
@@ -134,6 +137,13 @@ def test_a_client_proves_its_address_while_there_are_many_handshakes(doq, monkey
         assert rcode(client.ask(ask())) == 0
 
 
+def test_a_client_of_version_2_proves_its_address(doq, monkeypatch):
+    """The Retry packets of both versions have keys of their own."""
+    monkeypatch.setattr(handshakes, "RETRY_FROM", 0)
+    with doq.connect(original_version=0x6B3343CF) as client:
+        assert client.quic._retry_count == 1
+
+
 def initial(doq):
     """Return the first datagram of a client."""
     client = QUICPeer(doq.address, doq.files.authority)
@@ -162,13 +172,99 @@ def test_there_is_no_place_for_more_handshakes_of_one_client(doq, monkeypatch):
 
 
 def test_a_flood_of_strangers_leaves_connections_alone(doq, client, monkeypatch):
-    monkeypatch.setattr(quic_listener, "MOST_WAITING", 0)  # as many as may wait
+    monkeypatch.setattr(doq.listener._strangers, "most", 0)  # as many as may wait
     before = doq.call(lambda: doq.listener.demultiplexer.size)
     first = initial(doq)
     for _ in range(50):
         client.sock.send(first)
     assert rcode(client.ask(ask("calm"))) == 0
     assert doq.call(lambda: doq.listener.demultiplexer.size) == before
+
+
+def test_strangers_rest_while_they_are_many(doq, client, monkeypatch):
+    """Connections go on meanwhile."""
+    monkeypatch.setattr(handshakes, "RETRY_FROM", 0)
+    monkeypatch.setattr(quic_listener, "REST", 1e6)
+    times = itertools.count()
+    monkeypatch.setattr(quic_listener, "thread_time", lambda: float(next(times)))
+    strangers = doq.listener._strangers
+    flood = [(bytes((number,)), stranger(doq)) for number in range(quic_listener.PER_TURN + 5)]
+
+    def fill():
+        for each in flood:
+            strangers.put(*each)
+        doq.listener._is_admitting = True
+        doq.listener._admit_strangers()
+
+    doq.call(fill)
+    for name in ("calm", "quiet"):
+        assert rcode(client.ask(ask(name))) == 0
+    assert doq.call(lambda: len(strangers)) == 5
+    doq.call(strangers.clear)
+    doq.listener._is_admitting = False
+
+
+def stranger(doq, data=None):
+    """Return a first datagram as the server receives it."""
+    peer = b"\2\0\0\x09" + socket.inet_aton("127.9.9.9") + bytes(8)
+    return Datagram(data or initial(doq), peer, None)
+
+
+def test_only_proven_addresses_share_the_queue_of_connections(doq, client, monkeypatch):
+    """Anyone can send to an ID that a client has chosen itself; ours are known to clients only."""
+    demultiplexer = doq.listener.demultiplexer
+    place = socket.inet_aton("127.0.0.1")
+    known = client.quic._peer_cid.cid
+    assert demultiplexer.client(stranger(doq, b"\x40" + known + bytes(30))) == place
+    first = stranger(doq)
+    assert demultiplexer.client(first) is None
+    doq.call(demultiplexer.receive, [first])
+    assert demultiplexer.client(first) is None
+    monkeypatch.setattr(handshakes, "RETRY_FROM", 0)
+    with QUICPeer(doq.address, doq.files.authority) as other:
+        other.send()
+        other._take_datagram(other.sock.recv(2000))
+        ((data, _),) = other.quic.datagrams_to_send(time.monotonic())
+        raw = b"\2\0" + other.sock.getsockname()[1].to_bytes(2, "big") + place + bytes(8)
+        assert demultiplexer.client(Datagram(data, raw, None)) == place
+        assert demultiplexer.client(stranger(doq, data)) is None
+
+
+def test_a_stranger_whose_first_datagram_is_damaged_gets_no_further_work(doq):
+    demultiplexer = doq.listener.demultiplexer
+    real = initial(doq)
+    damaged = stranger(doq, real[:200] + bytes((real[200] ^ 1,)) + real[201:])
+    before = set(doq.call(lambda: list(doq.listener.connections)))
+    doq.call(demultiplexer.receive, [damaged])
+    (added,) = set(doq.call(lambda: list(doq.listener.connections))) - before
+    keys = added.quic._cryptos
+    doq.call(demultiplexer.receive, [damaged, stranger(doq, real)])
+    assert added.quic._cryptos is keys
+    assert not added.quic.takes_unproven()
+
+
+def test_a_client_uses_our_id_soon(doq):
+    """The datagrams to the ID that it has chosen are counted."""
+    demultiplexer = doq.listener.demultiplexer
+    first = stranger(doq)
+    before = set(doq.call(lambda: list(doq.listener.connections)))
+    doq.call(demultiplexer.receive, [first])
+    (added,) = set(doq.call(lambda: list(doq.listener.connections))) - before
+    assert added.quic.takes_unproven()
+    doq.call(demultiplexer.receive, [first] * server_connection.MOST_UNPROVEN)
+    assert not added.quic.takes_unproven()
+
+
+def test_an_id_that_is_too_short_is_ignored(doq):
+    """RFC 9000 section 7.2."""
+    packet = b"\xc0\0\0\0\1\7" + bytes(7) + b"\0\0\x44\x00" + bytes(1300)
+    assert datagram(doq.address, packet) == []
+
+
+def test_the_last_packet_is_no_amplification():
+    farewell = _Farewell([bytes(1200)])
+    assert farewell.answer(399) == []
+    assert farewell.answer(400) == [bytes(1200)]
 
 
 def test_a_token_of_another_address_is_as_none(doq, monkeypatch):

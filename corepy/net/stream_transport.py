@@ -23,10 +23,7 @@ EVENTS_PER_TURN: Final = 64
 """Connections that are served in one turn of the event loop, at most."""
 
 BUDGET: Final = 0.005
-"""Seconds after which the event loop may do other work; a TLS handshake takes up to a millisecond.
-
-The kernel reports the other connections again.
-"""
+"""Seconds after which the other connections wait for the next turn: some begin a handshake."""
 
 SMALL_READ: Final = 2048
 """Bytes of the first read; a connection that fills it gets more."""
@@ -46,6 +43,7 @@ class StreamPoller:
         self._transports: dict[int, StreamTransport] = {}
         self._lost: list[StreamTransport] = []
         self._is_polling = False
+        self._events: list[tuple[int, int]] = []  # those that wait, in reverse
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._poll)
 
     def close(self) -> None:
@@ -79,15 +77,25 @@ class StreamPoller:
         self._lost.append(transport)
 
     def _poll(self) -> None:
-        transports, until = self._transports, monotonic() + BUDGET
+        """Serve connections for a while.
+
+        The events that are left are the first ones in the next turn. An event that is out of date
+        then does no harm: sockets are non-blocking.
+        """
+        transports = self._transports
+        events = self._events
+        if not events:
+            events += reversed(self._epoll.poll(0, EVENTS_PER_TURN))
+        end = monotonic() + BUDGET
         self._is_polling = True
         try:
-            for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
+            while events:
+                fd, mask = events.pop()
                 transport = transports.get(fd)
                 if transport is not None:  # an earlier event may have ended it
                     transport.serve(mask)
-                    if monotonic() > until:
-                        break
+                if monotonic() >= end:
+                    break
         finally:
             self._is_polling = False
             if self._lost:

@@ -14,14 +14,18 @@ from aioquic.quic.events import (
 )
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
+from corepy.net.connection_limit import client_of
 from corepy.net.quic.handshakes import Handshakes
 from corepy.net.quic.identifiers import (
     FIXED_BIT,
     ID_SIZE,
     LONG_HEADER,
     OWNER_SIZE,
+    SMALLEST_CHOSEN,
+    SMALLEST_FIRST,
     Identifiers,
     destination,
+    token_in,
 )
 from corepy.net.quic.server_connection import ServerConnection
 from corepy.net.quic.stateless import VERSIONS, Resets, version_negotiation
@@ -29,7 +33,7 @@ from corepy.net.quic.tickets import Tickets
 from corepy.net.quic.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.events import QuicEvent
@@ -38,11 +42,11 @@ if TYPE_CHECKING:
     from corepy.net.quic.datagram_relay import Datagram, Relay
     from corepy.net.quic.server_connection import Windows
 
-SMALLEST_FIRST: Final = 1200
-"""Bytes of the datagram with a client's first packet (RFC 9000 section 14.1)."""
-
 BUDGET: Final = 0.005
 """Seconds after which the event loop may do other work; a handshake takes 3 ms of CPU time."""
+
+MAX_AMPLIFICATION: Final = 3
+"""Bytes that may be sent for each byte from an address without a proof (RFC 9000 section 8.1)."""
 
 HANDSHAKE_LIMIT: Final = 5.0
 """Seconds for a handshake."""
@@ -55,6 +59,9 @@ class Application(Protocol):
 
     client: Any
     """The address of the client if a proxy states it, None without a proxy."""
+
+    place: bytes
+    """The client in limits (`client_of`)."""
 
     def established(self) -> None:
         """Continue after the handshake: the client's address is known to be its own."""
@@ -97,8 +104,14 @@ class _Farewell:
         self._datagrams = datagrams
         self._received = 0
 
-    def answer(self) -> list[bytes]:
-        """Return what to send for a datagram; ever less often (RFC 9000 section 10.2.1)."""
+    def answer(self, size: int) -> list[bytes]:
+        """Return what to send for a datagram of `size` bytes.
+
+        It is at most three times as large, since the source of the datagram may be forged, and it
+        is sent ever less often (RFC 9000 section 10.2.1).
+        """
+        if sum(map(len, self._datagrams)) > MAX_AMPLIFICATION * size:
+            return []
         self._received += 1
         return [] if self._received & (self._received - 1) else self._datagrams
 
@@ -114,9 +127,13 @@ class Demultiplexer:
         self.tickets = Tickets()
         self.timers: Timers[Application] = Timers(self._on_timer)
         self._by_id: dict[bytes, Application] = {}
+        """The connections by the IDs that we have made."""
+        self._unproven: dict[bytes, Application] = {}
+        """Those whose clients have not proven their addresses, by the IDs that clients chose."""
         self._ids: dict[Application, set[bytes]] = {}
         self._farewells: dict[Application, _Farewell] = {}
-        self._in_progress: dict[Application, tuple[bytes, float]] = {}
+        self._in_progress: dict[Application, tuple[bytes, bytes, float]] = {}
+        """The client, the destination ID of its first packets, and the time of the first one."""
         self._touched: dict[Application, None] = {}
         self._identifiers = Identifiers(relay.owner, secret)
         self._resets = Resets(self._identifiers)
@@ -132,43 +149,62 @@ class Demultiplexer:
         """The number of connections, those that begin and end included."""
         return len(self._ids)
 
-    def knows(self, datagram: Datagram) -> bool:
-        """Return whether a datagram belongs to a connection of this listener."""
-        return destination(datagram.data) in self._by_id
+    def client(self, datagram: Datagram) -> bytes | None:
+        """Return the client of a datagram that belongs to a connection, or has a Retry token.
 
-    def receive(
-        self, datagrams: Sequence[Datagram], *, is_relayed: bool = False
-    ) -> Sequence[Datagram]:
+        Its address is proven, and its share is that of all its connections. None for strangers,
+        whose addresses may be forged.
+        """
+        data, peer, _, stated = datagram
+        to = destination(data)
+        application = self._by_id.get(to)
+        if application is not None:
+            return application.place
+        token = token_in(data)
+        if token and self.handshakes.proven(to, token, peer, self._clock()) is not None:
+            return client_of(stated or peer)
+        return None
+
+    def receive(self, datagrams: Iterable[Datagram], *, is_relayed: bool = False) -> int:
         """Process received datagrams, and send what follows from them.
 
-        Return those that are left when `BUDGET` is used up.
+        Return how many were read until `BUDGET` was used up.
         """
         now = self._clock()
         processed = 0
         for datagram in datagrams:
+            processed += 1
+            application = self._application(datagram, now, is_relayed=is_relayed)
+            if application is not None:
+                self._receive(application, datagram, now)
             if self._clock() - now > BUDGET:
                 break
-            processed += 1
-            to = destination(datagram.data)
-            application = self._by_id.get(to)
-            if application is None:
-                application = self._find(datagram, to, now, is_relayed=is_relayed)
-                if application is None:
-                    continue
-            self._receive(application, datagram, now)
         for orphan in self._relay.flush():
             application = self._unknown(orphan, destination(orphan.data), now)
             if application is not None:
                 self._receive(application, orphan, now)
         self.flush()
-        return datagrams[processed:]
+        return processed
+
+    def _application(
+        self, datagram: Datagram, now: float, *, is_relayed: bool
+    ) -> Application | None:
+        """Return the connection that processes a datagram; None if none does."""
+        to = destination(datagram.data)
+        application = self._by_id.get(to)
+        if application is not None:
+            return application
+        application = self._unproven.get(to)
+        if application is not None:
+            return application if application.quic.takes_unproven() else None
+        return self._find(datagram, to, now, is_relayed=is_relayed)
 
     def _receive(self, application: Application, datagram: Datagram, now: float) -> None:
         data, *addresses, client = datagram
         path = tuple(addresses)
         farewell = self._farewells.get(application)
         if farewell is not None:
-            for last in farewell.answer():
+            for last in farewell.answer(len(data)):
                 self._host.send(last, *path)
             return
         try:
@@ -211,7 +247,8 @@ class Demultiplexer:
         if header.version not in VERSIONS:
             self._host.send(version_negotiation(header), peer, local)
             return None
-        if header.packet_type is not QuicPacketType.INITIAL:
+        is_first = header.packet_type is QuicPacketType.INITIAL
+        if not is_first or len(to) < SMALLEST_CHOSEN:
             return None
         return self._begin(header, datagram, now)
 
@@ -231,9 +268,11 @@ class Demultiplexer:
             configuration, self._identifiers, self._host.windows, origin, self.tickets
         )
         application = self._host.begin(quic, peer, stated)
-        self._in_progress[application] = client, now
-        self._ids[application] = {header.destination_cid, quic.host_cid}
-        self._by_id[header.destination_cid] = self._by_id[quic.host_cid] = application
+        self._in_progress[application] = client, header.destination_cid, now
+        self._ids[application] = {quic.host_cid}
+        self._by_id[quic.host_cid] = application
+        chosen = self._by_id if origin.retried else self._unproven
+        chosen[header.destination_cid] = application
         return application
 
     def touch(self, application: Application) -> None:
@@ -293,8 +332,10 @@ class Demultiplexer:
     def _end_handshake(self, application: Application) -> None:
         place = self._in_progress.pop(application, None)
         if place is not None:
-            self.handshakes.end(place[0])
-            self._remove_id(application, application.quic.original_destination_connection_id)
+            client, chosen, _ = place
+            self.handshakes.end(client)
+            self._by_id.pop(chosen, None)
+            self._unproven.pop(chosen, None)
 
     def _forget(self, application: Application) -> None:
         """Remove a connection at once."""
@@ -319,7 +360,7 @@ class Demultiplexer:
     def expire(self) -> None:
         """Forget the handshakes that take too long."""
         limit = self._clock() - HANDSHAKE_LIMIT
-        for application, (_, began) in list(self._in_progress.items()):
+        for application, (_, _, began) in list(self._in_progress.items()):
             if began > limit:
                 break
             self._forget(application)

@@ -16,6 +16,12 @@ OWNER_SIZE: Final = 4
 ID_SIZE: Final = 12
 """Size of all our connection IDs in bytes: the owner, and eight random bytes."""
 
+SMALLEST_FIRST: Final = 1200
+"""Bytes of the datagram with a client's first packet (RFC 9000 section 14.1)."""
+
+SMALLEST_CHOSEN: Final = 8
+"""Bytes of the ID that a client chooses for the server (RFC 9000 section 7.2)."""
+
 RESET_TOKEN_SIZE: Final = 16
 LONG_HEADER: Final = 0x80
 FIXED_BIT: Final = 0x40
@@ -51,6 +57,20 @@ class Identifiers:
 def new_owner() -> bytes:
     """Return a number for a listener, which is probably not in use."""
     return os.urandom(OWNER_SIZE)
+
+
+def token_in(datagram: bytes) -> bytes:
+    """Return the token of a client's first packet; for other packets, any part of them.
+
+    The layout is that of versions 1 and 2 (RFC 9000 section 17.2.2).
+    """
+    if len(datagram) < SMALLEST_FIRST or not datagram[0] & LONG_HEADER:
+        return b""
+    start = _LONG_ID + datagram[_LONG_ID - 1]
+    start += 1 + datagram[start]
+    size = 1 << (datagram[start] >> 6)
+    length = int.from_bytes(datagram[start : start + size], "big") & ((1 << (8 * size - 2)) - 1)
+    return datagram[start + size : start + size + length]
 
 
 def destination(datagram: bytes) -> bytes:

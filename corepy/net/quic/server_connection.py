@@ -19,6 +19,7 @@ from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionError,
     QuicConnectionId,
+    QuicConnectionState,
 )
 from aioquic.quic.packet import QuicErrorCode
 
@@ -38,6 +39,9 @@ ACTIVE_IDS: Final = 4
 
 MAX_HELLO: Final = 16 * 1024
 """Bytes of a client's handshake; one with post-quantum keys has about two thousand."""
+
+MOST_UNPROVEN: Final = 64
+"""Datagrams that a client may send before it uses an ID of ours, with early data in most."""
 
 # The library logs each fault of a client, at a level that Python prints by default.
 for _name in ("quic", "http3"):
@@ -99,6 +103,7 @@ class ServerConnection(QuicConnection):
         self._local_max_stream_data_bidi_remote = windows.stream
         self._local_max_stream_data_uni = windows.stream
         self._window = windows.data
+        self._unproven = 1
 
     @property
     def is_over(self) -> bool:
@@ -134,6 +139,16 @@ class ServerConnection(QuicConnection):
         before = self._close_at
         self.receive_datagram(data, path, now)
         return self._close_at is not before
+
+    def takes_unproven(self) -> bool:
+        """Count a datagram to the ID that the client chose; return whether to process it.
+
+        The source of such a datagram can be forged. A connection whose first datagram was none of
+        QUIC processes no other one, since aioquic would derive its keys anew for each.
+        """
+        self._unproven += 1
+        has_begun = self._state is not QuicConnectionState.FIRSTFLIGHT
+        return has_begun and self._unproven <= MOST_UNPROVEN
 
     def unacknowledged(self, stream_id: int | None = None) -> int:
         """Return the bytes that the client has not acknowledged, of one stream or of all."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import asyncio
 import os
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.net.batch import SLOTS
-from corepy.net.connection_limit import ConnectionLimit
+from corepy.net.connection_limit import ConnectionLimit, client_of
+from corepy.net.fair_queue import FairQueue
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
 from corepy.net.quic.probe import is_answered
@@ -41,8 +42,17 @@ PER_TURN: Final = 16
 ROUNDS: Final = 4
 """Batches received before the event loop may do other work."""
 
-MOST_WAITING: Final = 256
-"""Datagrams that wait to be processed, of connections and of others each."""
+MOST_WAITING: Final = 1024
+"""Datagrams of clients with proven addresses that wait to be processed."""
+
+MOST_STRANGERS: Final = 256
+"""Datagrams of other clients that wait."""
+
+REST: Final = 3
+"""While strangers are many, a pause of this many times the CPU time that they took follows.
+
+So a flood of forged packets takes at most a quarter of a CPU, besides the time to receive them.
+"""
 
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the time limits of connections."""
@@ -83,10 +93,10 @@ class QUICListener(Listener):
         self.local = sock.getsockname()
         """The address of the socket."""
         self._port = self.local[1].to_bytes(2, "big")
-        self._relayed: list[Datagram] = []
-        self._received: list[Datagram] = []
-        self._strangers: list[Datagram] = []
-        self._is_processing = self._is_flushing = False
+        self._relayed: FairQueue[Datagram] = FairQueue(MOST_WAITING)
+        self._received: FairQueue[Datagram] = FairQueue(MOST_WAITING)
+        self._strangers: FairQueue[Datagram] = FairQueue(MOST_STRANGERS)
+        self._is_processing = self._is_admitting = self._is_flushing = False
         self._limit: ConnectionLimit[QUICClient] = ConnectionLimit(1, 1)
         self.pending_limit = PendingLimit()
         """The queries in flight of each client."""
@@ -227,19 +237,19 @@ class QUICListener(Listener):
 
     def _on_readable(self) -> None:
         for _ in range(ROUNDS):
-            if len(self._received) > MOST_WAITING or self._receive_batch() < SLOTS:
+            if self._receive_batch() < SLOTS:
                 break
         self._process_soon()
-
-    def _process_soon(self) -> None:
-        if not self._is_processing:
-            self._process()
+        if self._strangers and not self._is_admitting:
+            self._is_admitting = True
+            self._loop.call_soon(self._admit_strangers)
 
     def _receive_batch(self) -> int:
         """Receive a batch, and return its size.
 
-        Datagrams of no connection wait apart from the others, and are dropped if they are many: so
-        a flood of first packets does not delay the clients that have connections.
+        Datagrams of clients whose addresses are not proven wait apart from the others, and are
+        dropped if they are many: so a flood of first packets delays neither connections nor those
+        that begin with a Retry token. All others are processed in turn for each client.
         """
         batch, local = self._batch, None
         count = batch.receive(self.sock)
@@ -253,10 +263,12 @@ class QUICListener(Listener):
         if self._proxied is not None:
             datagrams = self._without_headers(self._proxied, datagrams)
         for datagram in datagrams:
-            if self.demultiplexer.knows(datagram):
-                self._received.append(datagram)
-            elif len(self._strangers) < MOST_WAITING:
-                self._strangers.append(datagram)
+            client = self.demultiplexer.client(datagram)
+            if client is not None:
+                self._received.put(client, datagram)
+            else:
+                stranger = client_of(datagram.client or datagram.peer)
+                self._strangers.put(stranger, datagram)
         return count
 
     @staticmethod
@@ -274,26 +286,31 @@ class QUICListener(Listener):
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""
-        left = self._process_some(self._relayed, is_relayed=True)
-        left += self._process_some(self._received)
-        if not left:
-            left = self._process_some(self._strangers)
-        self._is_processing = bool(left or self._strangers)
+        self.demultiplexer.receive(self._relayed.take(PER_TURN), is_relayed=True)
+        self.demultiplexer.receive(self._received.take(PER_TURN))
+        self._is_processing = bool(self._relayed or self._received)
         if self._is_processing:
             self._loop.call_soon(self._process)
 
-    def _process_some(self, waiting: list[Datagram], *, is_relayed: bool = False) -> int:
-        """Process the first of the datagrams that wait; return the number of the others."""
-        if waiting:
-            now = waiting[:PER_TURN]
-            left = self.demultiplexer.receive(now, is_relayed=is_relayed)
-            del waiting[: len(now) - len(left)]
-        return len(waiting)
+    def _admit_strangers(self) -> None:
+        """Process some of the datagrams of strangers, only one if those of others wait."""
+        began = thread_time()
+        others_wait = bool(self._relayed or self._received)
+        self.demultiplexer.receive(self._strangers.take(1 if others_wait else PER_TURN))
+        spent = thread_time() - began
+        self._is_admitting = bool(self._strangers)
+        if self._is_admitting:
+            pause = spent * REST if self.demultiplexer.handshakes.are_many else 0.0
+            self._loop.call_later(pause, self._admit_strangers)
 
     def _on_relayed(self) -> None:
-        if len(self._relayed) <= MOST_WAITING:
-            self._relayed += self._relay.receive()
+        for datagram in self._relay.receive():
+            self._relayed.put(client_of(datagram.client or datagram.peer), datagram)
         self._process_soon()
+
+    def _process_soon(self) -> None:
+        if (self._relayed or self._received) and not self._is_processing:
+            self._process()
 
     # Time limits
 
@@ -370,6 +387,8 @@ class QUICListener(Listener):
         self.demultiplexer.close()
         if self._check is not None:
             self._check.cancel()
+        self._received.clear()
+        self._strangers.clear()
         for sock in (self.sock, self._relay.sock):
             if sock.fileno() >= 0:
                 self._loop.remove_reader(sock)
