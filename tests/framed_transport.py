@@ -35,6 +35,11 @@ class FramedConnection(StreamConnection):
         self._draining = False
 
     @property
+    def pending(self) -> ChainRunner:
+        """The pending queries."""
+        return self.runner
+
+    @property
     def is_idle(self):
         return not self.runner.waiting
 

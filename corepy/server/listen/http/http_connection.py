@@ -86,6 +86,11 @@ class HTTPConnection(StreamConnection):
         self._asked = self._closing = self._paused = self._is_flushing = False
 
     @property
+    def pending(self) -> StreamQueries:
+        """The pending queries."""
+        return self.runner
+
+    @property
     def is_idle(self) -> bool:
         """Whether all requests of this connection are answered."""
         session = self._session
