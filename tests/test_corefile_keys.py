@@ -314,6 +314,13 @@ def test_any_text_is_a_zone_or_refused(text: str) -> None:
             ("not as a network", "the length after the slash is a number from 0 to 128"),
         ),
         ("example.org:dns", ("colon included", "a port is a number, such as example.org:53")),
+        ("tls:.:853", ("colon included", "a scheme ends with '://', such as tls://.")),
+        ("https:/a.b:443", ("colon included", "a scheme ends with '://', such as https://a.b")),
+        (
+            "https://example.org/dns-query",
+            ("path included", "DNS over HTTPS has one path, /dns-query: write the zone only"),
+        ),
+        ("https://10.0.0.0/8:1053", None),
         ("10.0.0.0/8:1053", None),
         ("fd00::/8", None),
         ("fd00::/8:53", None),

@@ -86,8 +86,7 @@ def mistakes(text):
 def test_a_block_without_certificate_is_refused(scheme):
     (message,) = mistakes(block(scheme, 1))
     assert "it has no certificate (add to the server block: tls CERT KEY" in message
-    directive = plain(scheme).split()[0]
-    assert message.endswith(f"the option plaintext in the block of {directive})")
+    assert message.endswith(f"the option plaintext of the directive that limits {scheme}://)")
 
 
 @pytest.mark.parametrize("scheme", PATHS)
