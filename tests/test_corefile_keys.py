@@ -321,6 +321,7 @@ def test_any_text_is_a_zone_or_refused(text: str) -> None:
             ("path included", "DNS over HTTPS has one path, /dns-query: write the zone only"),
         ),
         ("https://10.0.0.0/8:1053", None),
+        ("https://0/25.2.0.192.in-addr.arpa", None),
         ("10.0.0.0/8:1053", None),
         ("fd00::/8", None),
         ("fd00::/8:53", None),

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from corepy.corefile.model import ServerBlock, Token
 
 _MAX_PORT = 65535
-_WITH_PATH = ("https", "https3")
-"""Schemes whose addresses have a path in other programs."""
 
 
 class ZoneAddress(NamedTuple):
@@ -179,8 +177,8 @@ def _likely_mistakes_of_scheme(
             "but nothing is served there",
             "the forward plugin supports unix sockets, a server block does not",
         )
-    host, slash, _ = rest.partition("/")
-    if slash and transport in _WITH_PATH and not zones.is_address(host):
+    path = rest.partition("/")[2]
+    if transport.startswith("http") and path[:1].isalpha():  # 0/25.2.0.192.in-addr.arpa: RFC 2317
         yield "path included", "DNS over HTTPS has one path, /dns-query: write the zone only"
 
 
