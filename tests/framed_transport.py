@@ -35,8 +35,7 @@ class FramedConnection(StreamConnection):
         self._draining = False
 
     @property
-    def pending(self) -> ChainRunner:
-        """The pending queries."""
+    def pending(self):
         return self.runner
 
     @property

@@ -65,8 +65,6 @@ class ConnectionOwner(Protocol):
 class HTTPConnection(StreamConnection):
     """A connection; its session depends on the protocol that TLS has negotiated."""
 
-    runner: StreamQueries
-
     def __init__(self, listener: ConnectionOwner) -> None:
         self.runner = StreamQueries()
         self.last_activity = monotonic()
@@ -87,7 +85,7 @@ class HTTPConnection(StreamConnection):
 
     @property
     def pending(self) -> StreamQueries:
-        """The pending queries."""
+        """The pending queries of this connection."""
         return self.runner
 
     @property
