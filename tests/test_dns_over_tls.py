@@ -16,7 +16,7 @@ from corepy.corefile import CorefileError, parse
 from corepy.plugin import Timeouts, control_client
 from corepy.plugin.control_client import ask
 from corepy.server.build.builder import build
-from corepy.server.listen import transports
+from corepy.server.listen import tls_acceptance, transports
 from corepy.server.selfcheck import unanswered
 from corepy.testing import helper_module, query, serve
 from corepy.testing.certificates import Authority
@@ -289,9 +289,17 @@ def test_failed_handshakes_are_logged_seldom(running, caplog, monkeypatch):
     (record,) = caplog.records
     message = record.getMessage()
     label = f"tls://127.0.0.1:{server.address[1]}"
+    reason = r"http request \(the client does not use TLS\)"
     assert re.fullmatch(
-        rf"{label}: a TLS handshake with 127\.0\.0\.1:\d+ failed: http request", message
+        rf"{label}: a TLS handshake with 127\.0\.0\.1:\d+ failed: {reason}", message
     )
+
+
+def test_the_reason_of_a_closed_handshake_names_the_likely_cause():
+    for kind in (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        error = kind(6, "TLS/SSL connection has been closed (EOF) (_ssl.c:1006)")
+        assert tls_acceptance._reason(error) == tls_acceptance._CLOSED
+    assert tls_acceptance._reason(OSError("other")) == "other"
 
 
 def test_a_server_may_wait_for_its_first_certificate(files, context, caplog, monkeypatch):

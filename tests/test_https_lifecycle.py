@@ -86,7 +86,7 @@ def mistakes(text):
 def test_a_block_without_certificate_is_refused(scheme):
     (message,) = mistakes(block(scheme, 1))
     assert "it has no certificate (add to the server block: tls CERT KEY" in message
-    assert "the option plaintext of the plugin" in message
+    assert message.endswith(f"the option plaintext of the directive that limits {scheme}://)")
 
 
 @pytest.mark.parametrize("scheme", PATHS)

@@ -154,6 +154,9 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
         yield "not as a network", f"the length after the slash is a number from 0 to {length}"
     elif before and ":" not in before and host == rest and "://" not in rest:
         yield "colon included", f"a port is a number, such as {before}:53"
+    elif _has_scheme_like(host, schemes):
+        scheme, _, zone = host.partition(":")
+        yield "colon included", f"a scheme ends with '://', such as {scheme}://{zone.lstrip('/')}"
     host = rest if zones.is_address(rest) else host.strip("[]")
     if zones.is_address(host):
         length = 128 if ":" in host else 32
@@ -161,6 +164,12 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
         yield "not as an address", hint
     if "," in host:
         yield "comma included", "put a space after the comma to have several zones"
+    yield from _likely_mistakes_of_scheme(transport, rest, schemes)
+
+
+def _likely_mistakes_of_scheme(
+    transport: str, rest: str, schemes: Collection[str]
+) -> Iterator[tuple[str, str]]:
     if transport == zones.DEFAULT_SCHEME and "://" in rest:
         yield "scheme included", f"known schemes: {', '.join(sorted(schemes))}"
     if transport == "unix":
@@ -168,6 +177,15 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
             "but nothing is served there",
             "the forward plugin supports unix sockets, a server block does not",
         )
+    path = rest.partition("/")[2]
+    if transport.startswith("http") and path[:1].isalpha():  # 0/25.2.0.192.in-addr.arpa: RFC 2317
+        yield "path included", "DNS over HTTPS has one path, /dns-query: write the zone only"
+
+
+def _has_scheme_like(host: str, schemes: Collection[str]) -> bool:
+    """Return whether a zone begins with a scheme and a colon, but without the slashes."""
+    scheme, colon, zone = host.partition(":")
+    return bool(colon) and scheme.lower() in schemes and not zone.startswith("//")
 
 
 def _expands(host: str) -> bool:

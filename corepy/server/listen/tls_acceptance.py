@@ -30,6 +30,21 @@ QUIET: Final = 60.0
 _SERVER_NAME: Final = "requested_name"
 """The attribute of an `ssl.SSLObject` with the name that the client asked for."""
 
+_CLOSED: Final = "the client has closed the connection (it may refuse the certificate)"
+
+_EXPLANATIONS: Final = {
+    "HTTP_REQUEST": "the client does not use TLS",
+    "WRONG_VERSION_NUMBER": "the client does not use TLS",
+    "UNSUPPORTED_PROTOCOL": "the client has no TLS 1.2 or newer",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "client_auth demands a certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not know the issuer of the server's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client refuses the server's certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client refuses the server's certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client refuses the server's certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the client refuses the server's certificate",
+}
+"""The meaning of reasons of OpenSSL for a server."""
+
 _contexts: WeakValueDictionary[tuple[bytes, tuple[str, ...]], ssl.SSLContext] = (
     WeakValueDictionary()
 )
@@ -100,9 +115,16 @@ class TLSAcceptance:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of an error of OpenSSL, such as "http request", or any other as it is."""
+    """Return the reason of an error of OpenSSL, such as "http request", or any other as it is.
+
+    An explanation follows if the words of OpenSSL alone are known to engineers of it only.
+    """
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return _CLOSED
     if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
+        reason = error.reason.replace("_", " ").lower()
+        known = _EXPLANATIONS.get(error.reason)
+        return f"{reason} ({known})" if known else reason
     return str(error) or describe(error)
 
 

@@ -82,6 +82,8 @@ def explain(error: Exception, call: str) -> str:
     number: int = getattr(error, "errno", None) or 0
     if number in errno.errorcode:
         return f"{call}: {os.strerror(number).lower()}"  # asyncio's texts differ from these
+    if isinstance(error, ConnectionResetError) and not number:
+        return CLOSED  # asyncio's error for a connection that ends during its handshake
     if isinstance(error, OSError) and error.strerror:  # getaddrinfo's numbers are negative
         return f"{call}: {error.strerror.lower()}"
     return (str(error) or type(error).__name__).lower()

@@ -418,6 +418,9 @@ def _reason(event: events.ConnectionTerminated) -> str:
     text = event.reason_phrase.lower()
     if event.frame_type is not None and event.error_code in _CRYPTO_ERROR:
         reason = _ALERTS.get(event.error_code, "tls")
+        name, mismatch, _ = text.removeprefix("hostname ").partition(" doesn't match ")
+        if mismatch:  # representations of Python objects follow; these are OpenSSL's words
+            text = f"hostname mismatch, certificate is not valid for {name}"
         return f"{reason}: {text}" if text else reason
     if event.error_code == NO_ERROR:
         return CLOSED

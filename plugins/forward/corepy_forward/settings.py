@@ -255,7 +255,7 @@ class Options:
         self._settings.ddr = "verified"
         if self._c.next_arg():
             if self._c.val != "opportunistic":
-                raise self._c.error(f"ddr: unknown option {self._c.val}")
+                raise self._c.error(f"ddr: unknown option {self._c.val}", None, "ddr opportunistic")
             self._settings.ddr = self._c.val
             if self._c.next_arg():
                 raise self._c.arg_error()

@@ -173,8 +173,21 @@ class _Line:
         secure = sorted(transports - {"dns"})
         if settings.ddr:
             self._check_ddr(tokens[0])
+        self._warn_without_effect(transports, tokens[0])
         if secure or settings.tls.ca or settings.tls.cert or settings.ddr:
-            self._make_contexts(secure, tokens[0])
+            self._make_contexts(secure, tokens)
+
+    def _warn_without_effect(self, transports: set[str], token: Token) -> None:
+        """Warn of options for encrypted upstreams if there are none, and vice versa."""
+        settings, warn = self._settings, self._c.warn
+        if settings.ddr:
+            if "dns" not in transports:
+                warn("ddr has no effect: all upstreams are encrypted already", token)
+        elif transports == {"dns"}:
+            hint = "an encrypted upstream has a scheme, such as tls://192.0.2.53"
+            options = {"tls": settings.tls.paths, "tls_servername": settings.tls_servername}
+            for option in (name for name, value in options.items() if value):
+                warn(f"{option} has no effect: queries to plain DNS are not encrypted", token, hint)
 
     def _check_ddr(self, token: Token) -> None:
         """Raise an error for options that exclude each other."""
@@ -185,18 +198,26 @@ class _Line:
             problem = "max_fails 0 cannot be combined with ddr, which needs health checks"
             raise self._c.error(problem, token)
 
-    def _make_contexts(self, transports: list[str], token: Token) -> None:
+    def _make_contexts(self, transports: list[str], tokens: list[Token]) -> None:
         """Load certificates now, so that an invalid file is an error in the Corefile."""
         files = self._settings.tls
         for path in files.paths:
             self._c.watch_file(path)
         for transport in transports:
-            self._import_client(transport, token)
+            self._import_client(transport, self._first(transport, tokens))
         try:
             for transport in transports or ["tls"]:
                 self._settings.tls_contexts[transport] = make_context(files, transport)
         except (OSError, ValueError) as error:
-            raise self._c.error(f"tls: {error}", token) from None
+            raise self._c.error(f"tls: {error}", tokens[0]) from None
+
+    def _first(self, transport: str, tokens: list[Token]) -> Token:
+        """Return the first TO with an upstream over `transport`."""
+        for entry, token in zip(self._settings.entries, tokens, strict=True):
+            found = [*entry.targets, entry.hostname]
+            if any(it is not None and it.transport == transport for it in found):
+                return token
+        return tokens[0]
 
     def _import_client(self, transport: str, token: Token) -> None:
         """Import the modules for a transport now, not while a client waits."""
@@ -204,7 +225,8 @@ class _Line:
             import_client(transport)
         except ImportError as error:
             hint = f"pip install {_LIBRARIES[transport]}"
-            raise self._c.error(f"{transport}:// upstreams: {error}", token, hint) from None
+            problem = f"needs {error.name}, which is not installed" if error.name else str(error)
+            raise self._c.error(f"{transport}:// {problem}", token, hint) from None
 
 
 def _drop_flawed(entry: ToAddress) -> None:

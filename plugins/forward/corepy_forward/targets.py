@@ -163,9 +163,12 @@ def parse_target(text: str) -> ToAddress:
         )
     if not _is_file(rest):
         _refuse_several(rest)
+        _refuse_scheme(rest)
     host, zone, port = _host_zone_port(rest)
     address = as_ip(host)
     if address is not None:
+        if port is not None and "%" in port:
+            _refuse_late_name(host, port)
         number = PORTS[transport] if port is None else parse_port(port)
         if transport == "dns":
             return ToAddress(text, [Target(address, number, scope=scope_of(address, zone))])
@@ -194,6 +197,21 @@ def _refuse_several(text: str) -> None:
     if "," in text or any(char.isspace() for char in text):
         hint = "separate upstreams with spaces; the value of a variable stays one word"
         raise TargetError(f"more than one upstream in one word: {text!r}", hint)
+
+
+def _refuse_scheme(text: str) -> None:
+    """Raise `TargetError` for an unknown scheme."""
+    scheme, mark, _ = text.partition("://")
+    if mark and scheme.isalnum():
+        message = f"'{scheme}' is not supported as a destination protocol in forward"
+        raise TargetError(message, f"one of {', '.join(PORTS)}")
+
+
+def _refuse_late_name(host: str, port: str) -> None:
+    """Raise `TargetError` for a server name behind the port."""
+    number, _, name = port.partition("%")
+    hint = f"the server name precedes the port: {host}%{name}:{number}"
+    raise TargetError(f"not a port number: {port!r}", hint)
 
 
 def _refuse_no_host(host: str) -> None:

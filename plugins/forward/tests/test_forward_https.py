@@ -184,5 +184,5 @@ def test_without_h2_the_mistake_is_at_its_word(monkeypatch):
     monkeypatch.setitem(sys.modules, "h2", None)
     monkeypatch.delitem(sys.modules, "h2.config", raising=False)
     diagnostic = refusal("forward . https://192.0.2.1")
-    assert "https:// upstreams: " in diagnostic.message
+    assert "https:// needs " in diagnostic.message
     assert diagnostic.hint == "pip install h2"

@@ -270,7 +270,7 @@ def test_a_ticket_is_used_once_and_not_for_long(monkeypatch):
     [
         ("dns.example", {}, ""),
         ("", {}, ""),
-        ("other.example", {}, "tls: failed to verify certificate: hostname 'other.example' does"),
+        ("other.example", {}, "hostname mismatch, certificate is not valid for 'other.example'"),
         ("", {"names": ["dns.example"]}, "tls: failed to verify certificate: "),
         ("dns.example", {"expires": EXPIRED}, "certificate is no longer valid"),
         ("dns.example", {"is_unknown": True}, "unable to get local issuer certificate"),
@@ -388,7 +388,7 @@ def test_without_aioquic_the_mistake_names_the_extra(monkeypatch, transport):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aioquic", None)
     found = refusal(f"forward . {transport}://192.0.2.1")
-    assert found.message.startswith(f"{transport}:// upstreams: ")
+    assert found.message.startswith(f"{transport}:// needs ")
     assert found.hint == "pip install 'corepy-dns[forward]'"
 
 

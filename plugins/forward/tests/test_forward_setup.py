@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from corepy.testing import refusal, set_up
+from corepy.testing.certificates import Authority
 from corepy_forward.handler import Forward
 from corepy_forward.settings import Settings
 
@@ -244,3 +245,27 @@ def test_a_missing_file_is_looked_for_nearby(tmp_path: Path):
     (tmp_path / "resolv.conf").touch()
     diagnostic = refusal(f"forward . {tmp_path}/resolf.conf")
     assert diagnostic.hint == f"did you mean '{tmp_path}/resolv.conf'?"
+
+
+PLAIN = "queries to plain DNS are not encrypted"
+ENCRYPTED = "ddr has no effect: all upstreams are encrypted already"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1 {\ntls_servername dns.example\n}", f"tls_servername has no effect: {PLAIN}"),
+        ("tls://192.0.2.1 192.0.2.2 {\ntls_servername dns.example\n}", ""),
+        ("tls://192.0.2.1 {\nddr\n}", ENCRYPTED),
+        ("tls://192.0.2.1 192.0.2.2 {\nddr\n}", ""),
+    ],
+)
+def test_an_option_without_effect_gets_a_warning(text: str, expected: str):
+    messages = [warning.message for warning in set_up(f"forward . {text}").warnings]
+    assert messages == ([expected] if expected else [])
+
+
+def test_certificates_for_plain_upstreams_get_a_warning(tmp_path: Path):
+    files = Authority().issue(tmp_path, "dns.example")
+    (warning,) = set_up(f"forward . 192.0.2.1 {{\ntls {files.authority}\n}}").warnings
+    assert warning.message == f"tls has no effect: {PLAIN}"

@@ -66,7 +66,16 @@ FOUR = "an IPv4 address has four numbers from 0 to 255"
     [
         ("192.0.2.1:0", "not a port number: '0'", None),
         ("192.0.2.1:65536", "not a port number: '65536'", None),
-        ("foo://x", "not a port number: '//x'", None),
+        (
+            "foo://x",
+            "'foo' is not supported as a destination protocol in forward",
+            "one of dns, tls, https, quic, https3",
+        ),
+        (
+            "tls://192.0.2.1:853%dns.example",
+            "not a port number: '853%dns.example'",
+            "the server name precedes the port: 192.0.2.1%dns.example:853",
+        ),
         ("192.0.2.1,::1", "more than one upstream in one word: '192.0.2.1,::1'", SEVERAL),
         ("192.0.2.1 ::1", "more than one upstream in one word: '192.0.2.1 ::1'", SEVERAL),
         ("192.0.2.300", "not an IP address: '192.0.2.300'", FOUR),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import HTTPS3Limits
@@ -17,16 +18,17 @@ def setup(controller: Controller) -> None:
     limits: dict[str, int] = {}
     for _ in controller.occurrences():
         controller.arguments(0, 0)
-        while controller.next_block():
-            option = controller.token
-            if option is None or option.text not in OPTIONS:
-                raise controller.unknown_option(OPTIONS)
-            number = _not_negative(controller, option.text)
-            if option.text in limits:
-                message = f"{option.text} already defined for this server block"
-                raise controller.error(message, option)
-            limits[option.text] = number
+        table = {name: partial(_limit, controller, name, limits) for name in OPTIONS}
+        controller.options(table)
     controller.configure(HTTPS3Limits(**limits))
+
+
+def _limit(controller: Controller, name: str, limits: dict[str, int]) -> None:
+    option = controller.token
+    number = _not_negative(controller, name)
+    if name in limits:
+        raise controller.error(f"{name} already defined for this server block", option)
+    limits[name] = number
 
 
 def _not_negative(controller: Controller, option: str) -> int:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from corepy.corefile import CorefileError
 from corepy.plugin import HTTPS3Limits
 from corepy.testing import refusal, set_up
 
@@ -42,3 +43,9 @@ def test_accepted(text, expected):
 )
 def test_refused(text, message):
     assert message in str(refusal(text))
+
+
+def test_all_mistakes_of_a_block_are_reported():
+    with pytest.raises(CorefileError) as caught:
+        set_up("https3 {\nmax_stream 5\nmax_connections -1\nmax_streams x\n}")
+    assert len(caught.value.diagnostics) == 3

@@ -2,6 +2,7 @@
 
 import pytest
 
+from corepy.corefile import CorefileError
 from corepy.plugin import QUICLimits
 from corepy.testing import refusal, set_up
 
@@ -48,3 +49,9 @@ def test_accepted(text, expected):
 )
 def test_refused(text, message):
     assert message in str(refusal(text))
+
+
+def test_all_mistakes_of_a_block_are_reported():
+    with pytest.raises(CorefileError) as caught:
+        set_up("quic {\nmax_stream 5\nworker_pool_size 0\nmax_streams x\n}")
+    assert len(caught.value.diagnostics) == 3

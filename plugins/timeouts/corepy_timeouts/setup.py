@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin import Timeouts, parse_integer
@@ -27,7 +28,7 @@ def setup(controller: Controller) -> None:
         changes = _read_block(controller)
         if not changes:
             message = "timeouts block with no timeouts specified"
-            raise controller.error(message, directive, "give one of read, write and idle")
+            raise controller.error(message, directive, "such as: idle 30s")
         before = controller.config.get(Timeouts)
         controller.configure(replace(before, **changes, given=before.given | changes.keys()))
 
@@ -35,18 +36,21 @@ def setup(controller: Controller) -> None:
 def _read_block(controller: Controller) -> dict[str, Any]:
     """Return the fields of `Timeouts` that the options of one occurrence set."""
     changes: dict[str, Any] = {}
-    while controller.next_block():
-        option = controller.val
-        if option == "maxtcpqueries":
-            changes["max_queries"] = _queries(controller)
-        elif option == "maxconnections":
-            changes |= _connections(controller)
-        elif option == "maxpending":
-            changes["max_pending"] = _positive(controller, controller.argument())
-        elif option in OPTIONS:
-            changes[option] = _seconds(controller)
-        else:
-            raise controller.unknown_option([*OPTIONS, *LIMITS])
+
+    def queries() -> None:
+        changes["max_queries"] = _queries(controller)
+
+    def connections() -> None:
+        changes.update(_connections(controller))
+
+    def pending() -> None:
+        changes["max_pending"] = _positive(controller, controller.argument())
+
+    def timeout(option: str) -> None:
+        changes[option] = _seconds(controller)
+
+    limits = dict(zip(LIMITS, (queries, connections, pending), strict=True))
+    controller.options({**{name: partial(timeout, name) for name in OPTIONS}, **limits})
     return changes
 
 

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from corepy.corefile import CorefileError
 from corepy.plugin import Timeouts
 from corepy.testing import refusal, serve, set_up
 
@@ -87,3 +88,9 @@ def test_the_server_closes_silent_connections():
     text = ". {\nbind 127.0.0.1\ntimeouts {\nread 1s\nidle 1s\n}\nwhoami\n}"
     with serve(text) as server, socket.create_connection(server.address, timeout=60) as stream:
         assert stream.recv(1) == b""
+
+
+def test_all_mistakes_of_a_block_are_reported():
+    with pytest.raises(CorefileError) as caught:
+        set_up("timeouts {\nraed 5s\nread 0s\nmaxpending x\n}")
+    assert len(caught.value.diagnostics) == 3

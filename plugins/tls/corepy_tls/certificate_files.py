@@ -18,10 +18,13 @@ from corepy_tls.contexts import (
     create_context,
     create_private,
 )
+from corepy_tls.validity import shown, validity
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
     from corepy.plugin.hooks import LifecycleContext
     from corepy.plugin.reading import FileVersion
@@ -55,15 +58,25 @@ class Settings:
         return given if self.authorities is None else (*given, self.authorities)
 
 
+class FileError(ValueError):
+    """A file is unusable; the message names it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class CertificateFiles:
     """A source of certificates; its hooks watch the files."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the files; raise OSError or ValueError with the path at fault."""
+        """Read the files; raise `FileError`, or OSError without memory for them."""
         self.settings = settings
         self._material, self._versions = self._load()
         self._fingerprint = self._digest()
+        self._validity = validity(self._material.chain)
         self._problem = ""
+        self._invalid = self.invalidity
         self._task: asyncio.Task[None] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -76,6 +89,12 @@ class CertificateFiles:
     def fingerprint(self) -> bytes:
         """A digest of the contents and the settings."""
         return self._fingerprint
+
+    @property
+    def invalidity(self) -> str:
+        """Why clients refuse the certificate because of the time of day; "" if they do not."""
+        problem = self._validity.problem() if self._validity else ""
+        return f"the certificate {self.settings.certificate} {problem}" if problem else ""
 
     def create_context(self) -> ssl.SSLContext:
         """Return a new context with the latest usable contents; raises OSError."""
@@ -111,10 +130,27 @@ class CertificateFiles:
         if self._task is not None:
             self._task.cancel()
 
+    @hookimpl
+    def status(self) -> Mapping[str, Any]:
+        """Return the state of the certificate, for an operator."""
+        invalidity = self.invalidity
+        problem = self._problem and f"{self._problem}; the previous certificate stays in use"
+        state = f"certificate {self.settings.certificate}"
+        if self._validity is not None:
+            state += f", valid until {shown(self._validity.end)}"
+        return {"state": state, "problems": [it for it in (problem, invalidity) if it]}
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
             await self.look()
+            self.warn_of_invalidity()
+
+    def warn_of_invalidity(self) -> None:
+        """Log that the certificate has expired since the last call, or is not valid yet."""
+        before, self._invalid = self._invalid, self.invalidity
+        if self._invalid not in ("", before):
+            LOG.error("%s, so clients refuse it", self._invalid)
 
     async def look(self) -> None:
         """Load the files if they have changed and are complete; log a new problem once."""
@@ -138,6 +174,7 @@ class CertificateFiles:
         if material != self._material:
             self._material = material
             self._fingerprint = self._digest()
+            self._validity = validity(material.chain)
             LOG.info("loaded the certificate %s", self.settings.certificate)
 
     def _current_versions(self) -> tuple[FileVersion | None, ...]:
@@ -146,18 +183,22 @@ class CertificateFiles:
     def _load(self) -> tuple[Material, tuple[FileVersion | None, ...]]:
         """Return the contents after a check that a context can be made of them.
 
-        Runs in a thread. Raises OSError or ValueError, with a message for the operator.
+        Runs in a thread. Raises `FileError` or OSError, with a message for the operator.
         """
-        read = [_read(path) for path in self.settings.paths]
-        material = Material(*(content for content, _ in read))
         settings = self.settings
+        read = [_read(path) for path in settings.paths]
+        material = Material(*(content for content, _ in read))
+        _refuse_without(b"CERTIFICATE", settings.certificate, material.chain)
+        _refuse_without(b"PRIVATE KEY", settings.key, material.key)
         try:
             create_context(material, settings.client_auth)
         except AuthoritiesError as error:
-            raise ValueError(f"no usable certificate in {settings.authorities}: {error}") from None
+            assert settings.authorities is not None
+            message = f"no usable certificate in {settings.authorities}: {error}"
+            raise FileError(settings.authorities, message) from None
         except ValueError as error:
             message = f"cannot use {settings.certificate} with {settings.key}: {error}"
-            raise ValueError(message) from None
+            raise FileError(settings.certificate, message) from None
         return material, tuple(version for _, version in read)
 
     def _digest(self) -> bytes:
@@ -167,8 +208,14 @@ class CertificateFiles:
         return digest.digest()
 
 
+def _refuse_without(label: bytes, path: Path, content: bytes) -> None:
+    """Raise `FileError` if no PEM block in `content` has a label that ends with `label`."""
+    if label + b"-----" not in content:
+        raise FileError(path, f"{path} has no {label.decode().lower()} in PEM form")
+
+
 def _read(path: Path) -> tuple[bytes, FileVersion | None]:
     try:
         return read_file(path, LARGEST)
     except OSError as error:
-        raise OSError(error.errno, f"cannot read {path}: {error.strerror}") from None
+        raise FileError(path, f"cannot read {path}: {error.strerror}") from None

@@ -96,7 +96,8 @@ def _load_authorities(
 
 def _reason(error: ssl.SSLError | ValueError) -> str:
     """Return the reason of an error of OpenSSL, such as "key values mismatch"."""
-    return (getattr(error, "reason", "") or str(error)).replace("_", " ").lower()
+    reason = getattr(error, "reason", "") or str(error).partition(" (_ssl.c")[0]
+    return reason.replace("_", " ").replace("[SSL] PEM lib", "invalid PEM").lower()
 
 
 @contextmanager

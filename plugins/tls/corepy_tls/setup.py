@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import TLSSetting
 from corepy_tls.acme_parse import parse_acme
 from corepy_tls.acme_source import AcmeSource
-from corepy_tls.certificate_files import CertificateFiles, Settings
+from corepy_tls.certificate_files import CertificateFiles, FileError, Settings
 from corepy_tls.contexts import ClientAuth
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _UNVERIFIED: Final = ("request", "require")
 """The words for certificates of clients that are asked for, but not verified."""
+
+_PEM_HINT: Final = "such as: tls cert.pem key.pem; openssl converts files of other forms"
 
 
 def setup(controller: Controller) -> None:
@@ -35,7 +37,7 @@ def setup(controller: Controller) -> None:
     assert source is not None
     if all(key.transport == "dns" for key in controller.config.keys):
         message = "tls has no effect: plain DNS is not encrypted"
-        controller.warn(message, None, "serve an encrypted transport, such as tls://.")
+        controller.warn(message, directive, "serve an encrypted transport, such as tls://.")
     controller.register(source)
     controller.configure(TLSSetting(source))
 
@@ -54,19 +56,33 @@ def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> 
 
     def keylog() -> None:
         nonlocal parsed
-        token = controller.argument("a file that corepy can write")
+        token = controller.argument("such as: keylog tls.log, a file that corepy can write")
         path = controller.path(token).absolute()
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
             raise controller.error(f"cannot write the key log {path}", token)
         parsed = replace(parsed, key_log=path)
 
     controller.options({"client_auth": client_auth, "keylog": keylog})
+    if authorities and parsed.client_auth is ClientAuth.NONE:
+        message = "the authorities have no effect: clients are not asked for certificates"
+        controller.warn(message, arguments[2], "add in a block: client_auth require_and_verify")
+    return _read(controller, parsed, arguments)
+
+
+def _read(controller: Controller, parsed: Settings, arguments: list[Token]) -> CertificateFiles:
+    """Return the source after its files were read; an error is at the argument of its file."""
     try:
-        return CertificateFiles(parsed)
+        source = CertificateFiles(parsed)
     except OSError as error:
         raise controller.error(str(error.strerror), arguments[0]) from None
-    except ValueError as error:
-        raise controller.error(str(error), arguments[0]) from None
+    except FileError as error:
+        hint = _PEM_HINT if str(error).endswith("in PEM form") else None
+        raise controller.error(
+            str(error), arguments[parsed.paths.index(error.path)], hint
+        ) from None
+    if source.invalidity:
+        controller.warn(f"{source.invalidity}, so clients refuse it", arguments[0])
+    return source
 
 
 def _client_auth(controller: Controller) -> ClientAuth:

@@ -82,9 +82,10 @@ def test_a_line_sets_the_certificate_and_the_demands_on_clients(line, mode, fold
         ("tls . cert.key", "Is a directory"),
         ("tls cert.pem other.key", "key values mismatch"),
         ("tls broken.pem cert.key", "cannot use"),
-        ("tls empty.pem cert.key", "cannot use"),
-        ("tls der.pem cert.key", "cannot use"),
-        ("tls cert.key cert.pem", "cannot use"),
+        ("tls empty.pem cert.key", "empty.pem has no certificate in PEM form"),
+        ("tls der.pem cert.key", "der.pem has no certificate in PEM form"),
+        ("tls cert.key cert.pem", "cert.key has no certificate in PEM form"),
+        ("tls cert.pem cert.pem", "cert.pem has no private key in PEM form"),
         (f"{GOOD} empty.pem", "no usable certificate in"),
         (f"{GOOD} broken.pem", "no usable certificate in"),
     ],
@@ -94,12 +95,28 @@ def test_a_line_is_refused(line, message):
 
 
 @pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("tls missing.pem cert.key ca.pem", 5),
+        ("tls cert.pem missing.key ca.pem", 14),
+        ("tls cert.pem other.pem ca.pem", 14),
+        ("tls cert.pem cert.key missing.pem", 23),
+        ("tls cert.pem cert.key other.key", 23),
+    ],
+)
+def test_an_unusable_file_is_reported_at_its_argument(line, column):
+    assert refusal(line, "tls://.").token.column == column
+
+
+@pytest.mark.parametrize(
     ("line", "keys", "warning"),
     [
         (GOOD, "tls://.", None),
         (GOOD, "dns://. tls://.", None),
         (GOOD, ".", "tls has no effect"),
         (f"{GOOD}\n{GOOD}", "tls://.", "replaces an earlier one"),
+        (f"{GOOD} ca.pem", "tls://.", "clients are not asked for certificates"),
+        (f"{GOOD} ca.pem {{\nclient_auth verify_if_given\n}}", "tls://.", None),
     ],
 )
 def test_a_line_that_is_probably_a_mistake_gets_a_warning(line, keys, warning):

@@ -60,7 +60,7 @@ class GRPCListener(HTTPListener):
 def find_problem(config: ListenerConfig) -> str | None:
     """Return why an address cannot be served: without a certificate, or in plain text with one."""
     plaintext = config.get(GRPCLimits).plaintext
-    return encryption_problem(config, is_plaintext=plaintext)
+    return encryption_problem(config, "grpc", is_plaintext=plaintext)
 
 
 TRANSPORT: Final = Transport(

@@ -72,7 +72,7 @@ class HTTPSListener(HTTPListener):
 
 def find_problem(config: ListenerConfig) -> str | None:
     """Return why an address cannot be served: without a certificate, or in plain text with one."""
-    return encryption_problem(config, is_plaintext=config.get(HTTPSLimits).plaintext)
+    return encryption_problem(config, "https", is_plaintext=config.get(HTTPSLimits).plaintext)
 
 
 TRANSPORT: Final = Transport(

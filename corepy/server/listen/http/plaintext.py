@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from corepy.plugin import ListenerConfig
 
 
-def encryption_problem(config: ListenerConfig, *, is_plaintext: bool) -> str | None:
+def encryption_problem(config: ListenerConfig, scheme: str, *, is_plaintext: bool) -> str | None:
     """Return why an address cannot be served with its certificate, or without one.
 
     `is_plaintext` is whether the option plaintext is set in the limits of the transport.
@@ -20,7 +20,7 @@ def encryption_problem(config: ListenerConfig, *, is_plaintext: bool) -> str | N
         return "it has a certificate and the option plaintext (remove one of them)"
     if not has_certificate and not is_plaintext:
         return (
-            "it has no certificate (add to the server block: tls CERT KEY; behind a proxy that"
-            " terminates TLS, the option plaintext of the plugin with the limits of this transport)"
+            "it has no certificate (add to the server block: tls CERT KEY; or, behind a proxy that"
+            f" terminates TLS, the option plaintext of the directive that limits {scheme}://)"
         )
     return None
