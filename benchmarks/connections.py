@@ -57,6 +57,7 @@ def ask(
     for query in queries:
         started = time.perf_counter()
         connection = socket.create_connection(address, TIMEOUT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as clients of DNS do
         if tls is not None:
             connection = tls.wrap_socket(connection)
         connection.sendall(query)

@@ -31,12 +31,31 @@ TIMEOUT: Final = 2
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 _FRAME: Final = struct.Struct("!BHBBI")
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _LARGE: Final = (2**30).to_bytes(4, "big")
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return a frame of HTTP/2."""
     return _FRAME.pack(0, len(payload), kind, flags, stream) + payload
+
+
+def frames_of(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield type, flags and stream of each whole frame, and where its payload starts and ends."""
+    at = 0
+    while len(data) - at >= _FRAME.size:
+        high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+        start = at + _FRAME.size
+        at = start + (high << 16 | low)
+        if at > len(data):
+            break
+        yield kind, flags, stream, start, at
+
+
+def opening() -> bytes:
+    """Return the first bytes of a client, with the largest windows."""
+    settings = frame(SETTINGS, 0, 0, b"\0\4" + _LARGE)
+    return _PREFACE + settings + frame(WINDOW_UPDATE, 0, 0, _LARGE)
 
 
 class Client:
@@ -51,9 +70,7 @@ class Client:
         self._stream = 1
         self._received = b""
         self.sent_at: dict[int, float] = {}
-        settings = frame(SETTINGS, 0, 0, b"\0\4" + _LARGE)
-        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        self.sock.sendall(preface + settings + frame(WINDOW_UPDATE, 0, 0, _LARGE))
+        self.sock.sendall(opening())
 
     def _block(self, size: int) -> bytes:
         """Return the header block of a query; the first one fills the table of the server."""
@@ -84,24 +101,20 @@ class Client:
 
     def receive(self) -> tuple[list[float], int]:
         """Return the latencies of the responses that have arrived, and how many are errors."""
-        latencies, failed, at = [], 0, 0
+        latencies, failed = [], 0
         data = self._received + self.sock.recv(65536)
         while self.sock.pending():
             data += self.sock.recv(65536)
-        while len(data) - at >= _FRAME.size:
-            high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
-            end = at + _FRAME.size + (high << 16 | low)
-            if end > len(data):
-                break
+        frames = list(frames_of(data))
+        for kind, flags, stream, start, _ in frames:
             if kind == SETTINGS and not flags & ACK:
                 self.sock.sendall(frame(SETTINGS, ACK, 0))
             elif kind == GOAWAY:
                 raise ConnectionResetError("the server has sent GOAWAY")
             elif kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM):
                 latencies.append(time.perf_counter() - self.sent_at.pop(stream))
-                failed += kind != DATA or data[at + _FRAME.size + 3] & 15 != 0
-            at = end
-        self._received = data[at:]
+                failed += kind != DATA or data[start + 3] & 15 != 0
+        self._received = data[frames[-1][-1] :] if frames else data
         return latencies, failed
 
 
