@@ -370,3 +370,13 @@ def test_the_serial_for_clients_outside_and_their_caches():
     changes = cluster.answered.take_changes(handler.own_zones, handler.external_zones)
     assert changes(name)
     assert not changes(from_text("svc1.testns.example.com."))
+
+
+@pytest.mark.parametrize("zone", ["3.2.1.in-addr.arpa.", "in-addr.arpa."])
+def test_a_reverse_name_changes_with_the_external_address(zone):
+    cluster = outside()
+    reverse = make_request("4.3.2.1.in-addr.arpa.", "PTR")
+    assert cluster.handler.external_services(reverse, from_text(zone), headless=False)
+    cluster.add(service("svc1", "10.0.0.1", external=("1.2.3.5",)))
+    changes = cluster.answered.take_changes(cluster.handler.own_zones, ())
+    assert changes(reverse.name_wire)
