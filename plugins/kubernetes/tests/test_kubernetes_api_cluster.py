@@ -8,11 +8,11 @@ import pytest
 
 from corepy.plugin import ProcessGroup
 from corepy.testing import helper_module, until
-from corepy_kubernetes import api_cluster, api_watch, snapshot
+from corepy_kubernetes import api_cluster, api_watch, following, snapshot
 from corepy_kubernetes.api import Source
-from corepy_kubernetes.api_store import PORTION
+from corepy_kubernetes.api_store import PORTION, Store
 from corepy_kubernetes.item_lines import Put, encode
-from corepy_kubernetes.objects import Kind, Needs, Serials
+from corepy_kubernetes.objects import Kind, Namespace, Needs, Serials
 
 fake = helper_module(__file__, "kubernetes_api_server")
 feeds = helper_module(__file__, "kubernetes_feed")
@@ -250,6 +250,28 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
                     pass
                 writer.close()
                 await until(lambda: len(cluster.store.receivers) == 1)
+
+    run(main)
+
+
+def test_a_follower_that_hangs_is_left(monkeypatch):
+    """Otherwise the names of all objects that come and go would wait for it."""
+    monkeypatch.setattr(following, "MOST_REMOVED", 3)
+
+    async def main():
+        store = Store((Kind.NAMESPACE,))
+        ours, theirs = socket.socketpair()
+        closed = []
+        link = following.FollowerLink(store, lambda: None, closed.append)
+        await link.open(theirs)
+        await until(lambda: store.receivers)
+        link.pause_writing()
+        for number in range(10):
+            store.put(Namespace(f"n{number}"))
+            store.remove(Kind.NAMESPACE, "", f"n{number}")
+        await until(lambda: closed)
+        assert store.receivers == []
+        ours.close()
 
     run(main)
 
