@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 
 import pytest
 
@@ -393,6 +394,24 @@ def test_a_snapshot_with_a_mistake_is_ignored_as_a_whole(kept, change, problem, 
     run(main)
     (line,) = [it.message for it in caplog.records if "is ignored" in it.message]
     assert problem in line
+
+
+def test_a_disk_that_hangs_does_not_keep_the_objects_away(kept, monkeypatch, caplog):
+    path, config = kept
+    released = threading.Event()
+    monkeypatch.setattr(snapshot, "LONGEST_READ", 0.0)
+    monkeypatch.setattr(snapshot, "_content", lambda path: released.wait())
+
+    async def main():
+        async with fake.serving(fake.FakeAPI(), config.access.endpoints[0].port):
+            try:
+                async with feeds.started(config) as feed:
+                    await feed.until_synced()
+            finally:
+                released.set()
+
+    run(main)
+    assert f"{path} is ignored: the disk takes too long" in caplog.text
 
 
 def test_a_file_that_is_no_snapshot_is_not_replaced(tmp_path, caplog):
