@@ -1,10 +1,12 @@
 """For other plugins: zone transfers, search paths, metadata, services for clients outside."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from corepy.dns.names import from_text, to_text
+from corepy.plugin import BlockHandlers
 from corepy.plugin.protocols import (
     ExternalServiceSource,
     OwnNames,
@@ -12,7 +14,7 @@ from corepy.plugin.protocols import (
     TransferSource,
 )
 from corepy.testing import helper_module, make_request
-from corepy_kubernetes import secondaries
+from corepy_kubernetes import kubernetes
 from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.objects import Namespace, Needs, Port
 
@@ -158,19 +160,22 @@ class Notifier:
 
 
 def test_secondary_servers_are_notified_of_new_serials(monkeypatch):
-    monkeypatch.setattr(secondaries, "INTERVAL", 0.0)
+    monkeypatch.setattr(kubernetes, "NOTIFY_INTERVAL", 0.0)
     cluster = Cluster(kube.objects(), ["cluster.local.", "10.in-addr.arpa."])
     handler, notifier = cluster.handler, Notifier()
+    handlers = BlockHandlers()
+    handlers.complete([("transfer", notifier), ("kubernetes", handler)])
+    monkeypatch.setattr(handler, "_config", SimpleNamespace(handlers=handlers))
 
     async def main():
-        watch = secondaries.SerialWatch(handler.own_zones.all, handler.serial_of, [notifier])
-        await asyncio.sleep(0.0)
+        handler.serving(SimpleNamespace(forget_names=None))
         assert notifier.zones == ["cluster.local."]
         notifier.changed.clear()
         cluster.now += 1
         cluster.add(service("new", "10.0.0.99"))
         await notifier.changed.wait()
-        watch.stop()
+        handler._serial_watch.stop()
+        await asyncio.sleep(0)
         assert notifier.zones == ["cluster.local."] * 2
 
     asyncio.run(main())
