@@ -42,7 +42,7 @@ class Authorization:
         """Return the header for the next request.
 
         A token stays in use while its file cannot be read, until the API refuses it. Raises OSError
-        if there is none.
+        without any token.
         """
         if self._file is not None and time.monotonic() - self._read >= TOKEN_AGE:
             try:

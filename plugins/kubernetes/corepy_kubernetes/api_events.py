@@ -47,7 +47,7 @@ class Events:
     def take(self, event: Any) -> None:
         """Apply an event; raises ValueError for anything else, and `APIError` for an error.
 
-        Raises `NoWatchList` for a bookmark that is none of the end of the first events.
+        Raises `NoWatchList` for a bookmark that does not mark the end of the first events.
         """
         fields = event if isinstance(event, dict) else {}
         kind, content = fields.get("type"), fields.get("object")
