@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
     namespace: str
     name: str
     version: int
-    """The resource version as a number, -1 if it is something else (KEP-5504 makes them comparable)."""
+    """The resource version as a number, -1 for any other text (KEP-5504 makes them comparable)."""
 
     item: Item | None
     """None for a pod that is terminating: it stays as it is known."""

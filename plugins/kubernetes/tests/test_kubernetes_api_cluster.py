@@ -262,7 +262,7 @@ def test_a_follower_that_hangs_is_left(monkeypatch):
     async def main():
         store = Store((Kind.NAMESPACE,))
         ours, theirs = socket.socketpair()
-        closed = []
+        closed: list[object] = []
         link = following.FollowerLink(store, lambda: None, closed.append)
         await link.open(theirs)
         await until(lambda: store.receivers)

@@ -13,7 +13,7 @@ from corepy.plugin.protocols import (
     SearchPathSource,
     TransferSource,
 )
-from corepy.testing import helper_module, make_request
+from corepy.testing import Recorder, helper_module, make_request
 from corepy_kubernetes import kubernetes
 from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.objects import Namespace, Needs, Port
@@ -147,11 +147,12 @@ def test_objects_may_change_during_a_transfer():
     assert sum(len(portion) for portion in portions) == 3 * 250 + 1
 
 
-class Notifier:
+class Notifier(Recorder):
     """Records the zones whose secondary servers are notified."""
 
     def __init__(self):
-        self.zones = []
+        super().__init__()
+        self.zones: list[str] = []
         self.changed = asyncio.Event()
 
     def notify_secondaries(self, zone):
