@@ -208,6 +208,16 @@ def test_many_small_chunks_are_read_in_turns():
     run(main)
 
 
+@pytest.mark.parametrize("value", ["Bearer x ", "a\r\nb", "\0"])
+def test_a_header_that_cannot_be_sent(value):
+    async def main():
+        session = HTTPSession(HTTPTarget("http", "127.0.0.1", 1, "127.0.0.1:1", "/"))
+        with pytest.raises(OSError, match="the request cannot be sent"):
+            await session.request("GET", "/", [("Authorization", value)], timeout=TIMEOUT)
+
+    run(main)
+
+
 def test_the_header_retry_after():
     async def main():
         scripts = [

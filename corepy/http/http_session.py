@@ -5,7 +5,8 @@ portions, so the caller decides how much it holds in memory. Connections are kep
 request once a response was read to its end. Modules for TLS are imported for `https` only.
 
 All failures are `OSError` with a text for the operator: TimeoutError, a refused connection, a
-failed handshake, a connection that ends within a response, or a response that is not HTTP.
+failed handshake, a connection that ends within a response, a response that is not HTTP, or a header
+that cannot be sent.
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ class HTTPSession:
         fields = [("Host", self.target.authority), ("User-Agent", "corepy"), *headers]
         if body or method not in ("GET", "HEAD"):
             fields.append(("Content-Length", str(len(body))))
-        request = h11.Request(method=method, target=path, headers=fields)
+        try:
+            request = h11.Request(method=method, target=path, headers=fields)
+        except h11.LocalProtocolError as error:  # such as a token with a space at its end
+            raise OSError(f"the request cannot be sent: {error}") from None
         return request, h11.Data(data=body), h11.EndOfMessage()
 
     async def _connect(self) -> Streams:

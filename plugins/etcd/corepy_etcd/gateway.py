@@ -83,12 +83,13 @@ class Gateway:
         self._current = secrets.randbelow(len(self._sessions))
         self._credentials = credentials
         self._token = ""
-        self._watched: StreamedResponse | None = None
+        self._watched: tuple[HTTPSession, StreamedResponse] | None = None
+        """The last watch, and the session that it came from."""
 
     @property
     def endpoint(self) -> str:
         """The URL of the endpoint in use."""
-        return self._session.target.url.removesuffix("/")
+        return _url(self._session)
 
     @property
     def _session(self) -> HTTPSession:
@@ -119,43 +120,56 @@ class Gateway:
         self, method: str, body: Mapping[str, Any], headers: Sequence[tuple[str, str]] = ()
     ) -> StreamedResponse:
         """Send a request and return the successful response, from any of the endpoints."""
+        _, response = await self._open_anywhere(method, body, headers)
+        return response
+
+    async def _open_anywhere(
+        self, method: str, body: Mapping[str, Any], headers: Sequence[tuple[str, str]]
+    ) -> tuple[HTTPSession, StreamedResponse]:
+        """Return the response to a request, with the session that it came from."""
         failure: OSError = EtcdError("no endpoint")
         for _ in self._sessions:
+            session = self._session
             try:
-                return await self._open_with_token(method, body, headers)
+                return session, await self._open_with_token(session, method, body, headers)
             except EtcdError as error:
                 if _COMPACTED in str(error) or _FUTURE in str(error):
                     raise Compacted from None
                 failure = error
             except OSError as error:
-                failure = OSError(f"{self.endpoint}: {error.strerror or error}")
-            self.fail_over()
+                failure = OSError(f"{_url(session)}: {error.strerror or error}")
+            if session is self._session:
+                self.fail_over()
         raise failure
 
     async def _open_with_token(
-        self, method: str, body: Mapping[str, Any], headers: Sequence[tuple[str, str]]
+        self,
+        session: HTTPSession,
+        method: str,
+        body: Mapping[str, Any],
+        headers: Sequence[tuple[str, str]],
     ) -> StreamedResponse:
         if self._credentials is None:
-            return await self._open(method, body, headers)
+            return await self._open(session, method, body, headers)
         if not self._token:
-            await self._authenticate(self._credentials)
+            await self._authenticate(session, self._credentials)
         try:
-            return await self._open(method, body, (*headers, *self._authorization()))
+            return await self._open(session, method, body, (*headers, *self._authorization()))
         except EtcdError as error:
             if error.code != UNAUTHENTICATED:
                 raise
-        await self._authenticate(self._credentials)
-        return await self._open(method, body, (*headers, *self._authorization()))
+        await self._authenticate(session, self._credentials)
+        return await self._open(session, method, body, (*headers, *self._authorization()))
 
     def _authorization(self) -> list[tuple[str, str]]:
         return [("Authorization", self._token)] if self._token else []
 
-    async def _authenticate(self, credentials: Credentials) -> None:
+    async def _authenticate(self, session: HTTPSession, credentials: Credentials) -> None:
         """Get a new token; none is needed where authentication is not enabled."""
         self._token = ""
         body = {"name": credentials.user, "password": credentials.password}
         try:
-            response = await self._open("auth/authenticate", body, ())
+            response = await self._open(session, "auth/authenticate", body, ())
         except EtcdError as error:
             if _AUTH_IS_OFF in str(error):
                 return
@@ -168,11 +182,14 @@ class Gateway:
         self._token = token
 
     async def _open(
-        self, method: str, body: Mapping[str, Any], headers: Sequence[tuple[str, str]]
+        self,
+        session: HTTPSession,
+        method: str,
+        body: Mapping[str, Any],
+        headers: Sequence[tuple[str, str]],
     ) -> StreamedResponse:
         content = json.dumps(body).encode()
         all_headers = [("Content-Type", "application/json"), *headers]
-        session = self._session
         response = await session.request(
             "POST", f"/v3/{method}", all_headers, content, timeout=TIMEOUT
         )
@@ -224,9 +241,10 @@ class Gateway:
 
     async def watch(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the responses of a watch, the member "result" of each."""
-        response = await self.open("watch", {"create_request": body}, [_REQUIRES_LEADER])
+        request = {"create_request": body}
+        session, response = await self._open_anywhere("watch", request, [_REQUIRES_LEADER])
         lines = JSONLines()
-        self._watched = response
+        self._watched = session, response
         async with response:
             while data := await response.read(LONGEST_SILENCE):
                 for document in lines.feed(data):
@@ -234,18 +252,19 @@ class Gateway:
         raise EtcdError(f"{self.endpoint}: the watch has ended")
 
     async def probe(self) -> None:
-        """End the watch if the endpoint does not respond any more.
+        """End the watch if its endpoint does not respond any more.
 
         The kernel of a machine answers for a process that hangs, so TCP does not notice it.
         """
-        watched = self._watched
+        if self._watched is None:
+            return
+        session, watched = self._watched
         try:
-            response = await self._open("maintenance/status", {}, ())
+            response = await self._open(session, "maintenance/status", {}, ())
         except EtcdError:
             return
         except OSError:
-            if watched is not None:
-                watched.close()
+            watched.close()
         else:
             async with response:
                 await response.read_all(LARGEST_ERROR, TIMEOUT)
@@ -255,6 +274,10 @@ class Gateway:
         if isinstance(result, dict):
             return result
         raise self.error_of(document if isinstance(document, dict) else {})
+
+
+def _url(session: HTTPSession) -> str:
+    return session.target.url.removesuffix("/")
 
 
 def encoded(data: bytes) -> str:

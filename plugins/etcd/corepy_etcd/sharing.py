@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PORTION: Final = 200
 """Keys of one message, which take about a millisecond."""
 
+MOST_REMOVED: Final = 10_000
+"""Keys that wait for a follower, besides those of the copy; beyond, it is disconnected."""
+
 _CHANGES: Final = "changes"
 
 
@@ -60,10 +63,13 @@ class Publisher:
         group.listen(name, self._connected)
 
     def changed(self, key: bytes) -> None:
-        """Send the state of a key to all followers."""
-        for follower in self._followers:
+        """Send the state of a key to all followers, unless one has taken nothing for too long."""
+        most = len(self._store.entries) + MOST_REMOVED
+        for follower in tuple(self._followers):
             follower.keys[key] = None
             follower.wake.set()
+            if len(follower.keys) > most:
+                follower.channel.close()
 
     def lease_checked(self, lease: int) -> None:
         """Send the end of a lease to all followers."""

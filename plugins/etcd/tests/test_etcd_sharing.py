@@ -147,6 +147,23 @@ def test_a_follower_that_does_not_read_costs_no_more_than_its_keys():
     run(scenario)
 
 
+def test_a_follower_that_hangs_is_left(monkeypatch):
+    """Otherwise all keys that come and go would wait for it."""
+    monkeypatch.setattr(sharing, "MOST_REMOVED", 3)
+
+    async def scenario():
+        leader = Leader()
+        follower = await Group(leader.group).connect("etcd")
+        for number in range(100):
+            leader.put(f"n{number}.test")
+            leader.store.remove(key_of(f"n{number}.test"))
+        assert not leader.publisher._followers
+        leader.publisher.close()
+        follower.close()
+
+    run(scenario)
+
+
 def test_the_processes_of_a_server(monkeypatch):
     """The leader alone asks etcd; both remove changed names from their caches."""
     followed = []

@@ -300,13 +300,6 @@ def test_an_endpoint_that_hangs_is_left(monkeypatch):
     monkeypatch.setattr(watching, "PROBE", 0.0)
     monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
 
-    class Hanging(FakeEtcd):
-        async def _serve(self, reader, writer):
-            try:
-                await reader.read()
-            finally:
-                writer.close()
-
     async def run():
         fake = FakeEtcd([listed(5, item("a"))], [created(), HANG])
         async with fake.running() as target, Hanging().running() as other:
@@ -318,6 +311,39 @@ def test_an_endpoint_that_hangs_is_left(monkeypatch):
             assert watcher.failures == 0
             gateway._sessions[0].target = other  # from now on
             await until(lambda: watcher.failures)
+            watcher.stop()
+
+    asyncio.run(run())
+
+
+class Hanging(FakeEtcd):
+    """Accepts connections and answers nothing."""
+
+    async def _serve(self, reader, writer):
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+
+def test_an_endpoint_that_hangs_is_left_if_other_requests_have_left_it_before(monkeypatch):
+    """The endpoint of the watch is probed, not that of the last request about a lease."""
+    monkeypatch.setattr(watching, "PROBE", 0.0)
+    monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
+
+    async def run():
+        first = FakeEtcd([listed(5, item("a"))], [created(), HANG])
+        second = FakeEtcd([created(), HANG])
+        async with first.running() as target, second.running() as other, Hanging().running() as it:
+            store = Store("/skydns/", lambda key: None)
+            gateway = Gateway([target, other])
+            gateway._current = 0
+            watcher = Watcher(gateway, store, lambda: None, lambda lease: None)
+            watcher.start()
+            await until(lambda: watches(first))
+            gateway._sessions[0].target = it  # from now on
+            gateway.fail_over()
+            await until(lambda: watches(second))
             watcher.stop()
 
     asyncio.run(run())

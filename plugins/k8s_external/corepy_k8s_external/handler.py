@@ -18,8 +18,8 @@ from corepy.plugin import (
 )
 from corepy.plugin.backend_lookup import BackendLookup
 from corepy.plugin.protocols import ExternalServiceSource, SecondaryNotifier
+from corepy.plugin.serial_watch import SerialWatch
 from corepy_k8s_external.dump import dump
-from corepy_k8s_external.notifying import Notifying
 from corepy_k8s_external.zone import ExternalZone
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 REPEATED: Final = 1.0
 """Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered."""
+
+NOTIFY_INTERVAL: Final = 5.0
+"""Seconds between two notifications of a secondary server; external services change seldom."""
 
 _NOT_SYNCED: Final = (EDE_NOT_READY, "")
 _PROHIBITED: Final = (EDE_PROHIBITED, "")
@@ -76,7 +79,7 @@ class External(ExplainedHandler):
         self._fallthrough = fallthrough
         self._block_handlers = block_handlers
         self._source: ExternalServiceSource | None = None
-        self._notifying: Notifying | None = None
+        self._serial_watch: SerialWatch | None = None
 
     @property
     def inputs(self) -> bytes | None:
@@ -110,13 +113,14 @@ class External(ExplainedHandler):
         notifiers = self._block_handlers.of_kind(SecondaryNotifier)
         if notifiers and self._source is not None:
             zones = [zone.origin for zone in self._own.values() if not zone.is_reverse]
-            self._notifying = Notifying(zones, self._source.external_serial, notifiers)
+            serial_of = self._source.external_serial
+            self._serial_watch = SerialWatch(zones, serial_of, notifiers, NOTIFY_INTERVAL)
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Stop to notify."""
-        if self._notifying is not None:
-            self._notifying.stop()
+        """Stop notifying."""
+        if self._serial_watch is not None:
+            self._serial_watch.stop()
 
     @hookimpl
     def ready(self) -> bool:

@@ -267,7 +267,7 @@ def test_other_zones_are_not_transferred(zone):
 
 
 def test_secondary_servers_are_notified_of_a_new_serial(monkeypatch):
-    monkeypatch.setattr("corepy_k8s_external.notifying.INTERVAL", 0.0)
+    monkeypatch.setattr("corepy_k8s_external.handler.NOTIFY_INTERVAL", 0.0)
     notified = []
 
     class Notifier(Recorder):

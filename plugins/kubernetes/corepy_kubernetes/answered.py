@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Forget = Callable[[Predicate], Awaitable[None]]
 
 MOST_QUESTIONS: Final = 32_768
-"""Questions that are remembered; beyond them, the next change removes all replies in the zones."""
+"""Questions that are remembered, and aliases; beyond them, the next change removes all replies in
+the zones.
+"""
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of prepared answers, beyond which all are dropped."""
@@ -67,6 +69,7 @@ class Answered:
         """The known questions by key."""
         self._aliases: dict[bytes, set[bytes]] = {}
         """For a key, those of the aliases that lead to it."""
+        self._alias_count = 0
         self._size = 0
         self._changed: set[bytes] = set()
         """Names whose replies have changed."""
@@ -89,7 +92,13 @@ class Answered:
 
     def note_alias(self, alias: bytes, target: bytes) -> None:
         """Remember that the replies for one key have the records of another one."""
-        self._aliases.setdefault(target, set()).add(alias)
+        aliases = self._aliases.setdefault(target, set())
+        if alias not in aliases:
+            aliases.add(alias)
+            self._alias_count += 1
+            if self._alias_count > MOST_QUESTIONS:  # of targets that services had before
+                self._is_full = True
+                self._forget_answers()
 
     def keep(self, question: bytes, prepared: Prepared) -> None:
         """Keep the answer to a question that was noted."""
@@ -101,11 +110,15 @@ class Answered:
 
     def changed(self, key: bytes) -> None:
         """Drop the answers for a key, and those of aliases that lead to it."""
-        questions = self._questions.pop(key, None)
-        if questions is not None:
-            self._drop(questions)
-        for alias in self._aliases.pop(key, ()):
-            self.changed(alias)
+        waiting = [key]
+        while waiting:  # an alias may lead to another one, and so on
+            key = waiting.pop()
+            questions = self._questions.pop(key, None)
+            if questions is not None:
+                self._drop(questions)
+            aliases = self._aliases.pop(key, ())
+            self._alias_count -= len(aliases)
+            waiting += aliases
         if self._is_full:
             self._report_all()
 
@@ -128,6 +141,7 @@ class Answered:
         self._known.clear()
         self._questions.clear()
         self._aliases.clear()
+        self._alias_count = 0
         self._size = 0
 
     def _report_all(self) -> None:
@@ -181,12 +195,14 @@ class ChangeNotifier:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        while self._forget is not None:
-            changes = self._answered.take_changes(self._zones, self._external)
-            if changes is None:
-                break
-            began = time.thread_time()
-            await self._forget(changes)
-            spent = time.thread_time() - began
-            await asyncio.sleep(min(max(INTERVAL, SHARE * spent), LONGEST))
-        self._task = None
+        try:
+            while self._forget is not None:
+                changes = self._answered.take_changes(self._zones, self._external)
+                if changes is None:
+                    break
+                began = time.thread_time()
+                await self._forget(changes)
+                spent = time.thread_time() - began
+                await asyncio.sleep(min(max(INTERVAL, SHARE * spent), LONGEST))
+        finally:  # also after a failure: the next change begins anew
+            self._task = None

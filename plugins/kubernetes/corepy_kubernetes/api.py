@@ -10,8 +10,9 @@ from corepy_kubernetes.api_options import ApiOptions as ApiOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from corepy.plugin import LifecycleContext
+    from corepy.plugin import Controller, LifecycleContext
     from corepy_kubernetes.api_cluster import Cluster
     from corepy_kubernetes.api_store import FeedReceiver
     from corepy_kubernetes.objects import Feed, Needs
@@ -59,6 +60,28 @@ class Source:
         }
 
 
+class KeptFiles:
+    """The configurations whose objects are kept, by file, in all blocks of a Corefile."""
+
+    def __init__(self) -> None:
+        self._configs: dict[Path, ClusterConfig] = {}
+
+    def add(self, config: ClusterConfig) -> bool:
+        """Return whether a configuration has its file for itself."""
+        return config.keep is None or self._configs.setdefault(config.keep, config) == config
+
+
+def check_kept_file(controller: Controller, options: ApiOptions, needs: Needs) -> None:
+    """Raise `CorefileError` if another directive keeps other objects in the same file."""
+    if not controller.shared(KeptFiles).add(_config(options, needs)):
+        message = f"{options.keep} is the file of a kubernetes directive with other options"
+        raise controller.error(message, options.keep_token, "name another file")
+
+
 def make_source(options: ApiOptions, needs: Needs, feed: Feed, name: str) -> Source:
     """Return the source of the objects that `needs` names, for one index; `name` is for tasks."""
-    return Source(ClusterConfig(options.access, options.limits, needs, options.keep), feed, name)
+    return Source(_config(options, needs), feed, name)
+
+
+def _config(options: ApiOptions, needs: Needs) -> ClusterConfig:
+    return ClusterConfig(options.access, options.limits, needs, options.keep)

@@ -137,13 +137,18 @@ class APIClient:
         """Return a response; if the token was replaced meanwhile, send the request again."""
         sent = await self._authorization.headers()
         response = await self._send(session, path, query, sent, timed=timed)
-        if response.status == UNAUTHORIZED:
+        if response.status != UNAUTHORIZED:
+            return response
+        try:
             await self._authorization.renew()
             current = await self._authorization.headers()
-            if current != sent:
-                response.close()
-                response = await self._send(session, path, query, current, timed=timed)
-        return response
+        except BaseException:
+            response.close()
+            raise
+        if current == sent:
+            return response
+        response.close()
+        return await self._send(session, path, query, current, timed=timed)
 
     async def _send(
         self,

@@ -39,9 +39,17 @@ class Authorization:
         self._read = -TOKEN_AGE
 
     async def headers(self) -> Sequence[tuple[str, str]]:
-        """Return the header for the next request; raises OSError if the file cannot be read."""
+        """Return the header for the next request.
+
+        A token stays in use while its file cannot be read, until the API refuses it. Raises OSError
+        without any token.
+        """
         if self._file is not None and time.monotonic() - self._read >= TOKEN_AGE:
-            await self.renew()
+            try:
+                await self.renew()
+            except OSError:
+                if not self._value:
+                    raise
         return [("Authorization", self._value)] if self._value else []
 
     async def renew(self) -> None:

@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
     namespace: str
     name: str
     version: int
-    """The resource version as a number, -1 for other text (KEP-5504 makes them comparable)."""
+    """The resource version as a number, -1 for any other text (KEP-5504 makes them comparable)."""
 
     item: Item | None
     """None for a pod that is terminating: it stays as it is known."""
@@ -73,7 +73,7 @@ def decoder(kind: Kind, needs: Needs) -> Decoder:
 
 
 def version_number(version: object) -> int:
-    """Return a resource version as a number, -1 if it is another text."""
+    """Return a resource version as a number, -1 if it is something else."""
     text = _text(version)
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 30 else -1
 
@@ -117,7 +117,7 @@ def _slice(namespace: str, name: str, content: Any, needs: Needs) -> Slice:
         ports=_ports(content.get("ports"), "port"),
         size=size,
         addresses=b"".join(row[0] for row in rows),
-        hostnames=_column([_text(row[1].get("hostname")) for row in rows]),
+        hostnames=_column([_label(row[1].get("hostname")) for row in rows]),
         pods=_column([_pod_name(row[1]) for row in rows]) if needs.pod_names else (),
         zones=_column([_zone(row[1]) for row in rows]) if needs.zones else (),
         imported=intern(_text(labels.get(IMPORT_LABEL))) if needs.imports else "",
@@ -137,8 +137,13 @@ def _endpoints(content: dict[str, Any], size: int) -> Iterable[tuple[bytes, dict
 
 
 def _pod_name(endpoint: dict[str, Any]) -> str:
-    name = _text(_mapping(endpoint.get("targetRef")).get("name"))
-    return name if len(name) <= _LONGEST_LABEL else ""
+    return _label(_mapping(endpoint.get("targetRef")).get("name"))
+
+
+def _label(value: object) -> str:
+    """Return a text that is short enough for a label of a name."""
+    text = _text(value)
+    return text if len(text) <= _LONGEST_LABEL else ""
 
 
 def _zone(endpoint: dict[str, Any]) -> str:
@@ -164,7 +169,9 @@ def _pod(namespace: str, name: str, content: Any, needs: Needs) -> Pod | None:
         namespace,
         name,
         addresses=_packed(ips) or _packed([_text(status.get("podIP"))]),
-        labels=tuple((intern(key), intern(_text(value))) for key, value in labels.items()),
+        labels=tuple(
+            (intern(key), intern(_text(value))) for key, value in labels.items() if key.isascii()
+        ),
     )
 
 
@@ -226,7 +233,8 @@ def _sequence(value: object) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    return value if type(value) is str else ""
+    """Return a text; all that Kubernetes has in names and labels is ASCII."""
+    return value if type(value) is str and value.isascii() else ""
 
 
 def _texts(value: object) -> list[str]:

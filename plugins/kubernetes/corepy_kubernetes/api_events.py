@@ -22,6 +22,10 @@ class WatchError(APIError):
     """The API has ended a watch with an event of type ERROR."""
 
 
+class NoWatchList(Exception):
+    """The server does not mark the end of the first events, as before Kubernetes 1.27."""
+
+
 class Events:
     """Applies the events of one watch to a store."""
 
@@ -41,7 +45,10 @@ class Events:
         return self._relist is None
 
     def take(self, event: Any) -> None:
-        """Apply an event; raises ValueError for anything else, and `APIError` for an error."""
+        """Apply an event; raises ValueError for anything else, and `APIError` for an error.
+
+        Raises `NoWatchList` for a bookmark that does not mark the end of the first events.
+        """
         fields = event if isinstance(event, dict) else {}
         kind, content = fields.get("type"), fields.get("object")
         if kind == "ERROR":
@@ -69,9 +76,10 @@ class Events:
             return
         meta = content.get("metadata")
         annotations = meta.get("annotations") if isinstance(meta, dict) else None
-        if isinstance(annotations, dict) and annotations.get(INITIAL_END) == "true":
-            self._relist.finish()
-            self._relist = None
+        if not isinstance(annotations, dict) or annotations.get(INITIAL_END) != "true":
+            raise NoWatchList  # a server that marks the end sends no other bookmark before it
+        self._relist.finish()
+        self._relist = None
 
     def _advance(self, content: dict[str, Any]) -> None:
         """Note the version of an event, unless it is older than an earlier one."""

@@ -37,6 +37,7 @@ class ApiOptions:
         """How to reach the API; known after `settle`."""
         self.limits = Limits()
         self.keep: Path | None = None
+        self.keep_token: Token | None = None
         self._endpoints: Sequence[Token] = ()
         self._tls: Sequence[Token] = ()
         self._kubeconfig: Sequence[Token] = ()
@@ -85,7 +86,7 @@ class ApiOptions:
         token = controller.argument(hint="keep /var/lib/corepy/kubernetes")
         if self.keep is not None:
             raise controller.error("keep can only be specified once")
-        self.keep = controller.path(token)
+        self.keep, self.keep_token = controller.path(token), token
         if not self.keep.parent.is_dir():
             message = f"the folder {self.keep.parent} does not exist here"
             controller.warn(message, token, "create it, or nothing is kept")

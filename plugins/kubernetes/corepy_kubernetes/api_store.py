@@ -163,7 +163,7 @@ class StoreList:
 class ChangeQueue:
     """Changes that a receiver has not taken yet: all objects, then of each object the last change.
 
-    So its size is bounded by the number of objects, however slow the receiver is.
+    So its size is bounded by the number of objects that exist, or have existed meanwhile.
     """
 
     def __init__(self, store: Store) -> None:

@@ -19,7 +19,7 @@ from corepy.http.backoff import Backoff, jittered
 from corepy.http.json_stream import JSONItems, JSONLines
 from corepy_kubernetes.api_client import READ_TIMEOUT, APIError
 from corepy_kubernetes.api_decode import decoder
-from corepy_kubernetes.api_events import Events, WatchError, take_listed
+from corepy_kubernetes.api_events import Events, NoWatchList, WatchError, take_listed
 from corepy_kubernetes.api_turns import Turns
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Watcher:
         query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         try:
             await self._watch(query)
-        except _NoWatchList:
+        except NoWatchList:
             self._takes_watch_list = False
         except APIError as error:
             is_refused = error.status in _BAD_REQUEST or isinstance(error, WatchError)
@@ -212,12 +212,8 @@ async def _read(response: StreamedResponse, events: Events) -> bytes:
         return await response.read(SILENCE if events.is_complete else INITIAL_SILENCE)
     except TimeoutError:
         if not events.is_complete:
-            raise _NoWatchList from None
+            raise NoWatchList from None
         return b""
-
-
-class _NoWatchList(Exception):
-    """The server does not mark the end of the first events, as before Kubernetes 1.27."""
 
 
 def _text(value: object) -> str:

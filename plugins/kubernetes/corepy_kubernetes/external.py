@@ -112,7 +112,7 @@ class ExternalServices:
 
     def key_of(self, name: bytes, zone: bytes) -> bytes:
         """Return the key of a name in `zone`, or of a reverse name; see `names`."""
-        return external_key_of(name, zone) or address_of(name) or APEX
+        return address_of(name) or external_key_of(name, zone) or APEX
 
 
 def _text(host: bytes | str) -> str:

@@ -1,7 +1,8 @@
 """Passes the objects of the leader to the other processes of a server (*multisocket*).
 
 The leader watches the API, and sends the lines of `item_lines` to each follower: all objects first,
-then the changes. To a follower that reads slowly it sends only the last state of each object.
+then the changes. To a follower that reads slowly it sends only the last state of each object. One
+that does not read at all is disconnected before too many removed objects wait for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from corepy_kubernetes.api_store import Store
     from corepy_kubernetes.item_lines import Put, Removed, Synced
     from corepy_kubernetes.objects import Serials
+
+MOST_REMOVED: Final = 10_000
+"""Changes that wait for a follower, besides one for each object; beyond, it is disconnected."""
 
 _READ_SIZE: Final = 65536
 
@@ -58,9 +62,12 @@ class FollowerLink(asyncio.Protocol):
         self._schedule()
 
     def change(self, change: Put | Removed | Synced) -> None:
-        """Send a change soon."""
+        """Send a change soon, unless the follower has not read for so long that it hangs."""
         self._queue.add(change)
-        self._schedule()
+        if len(self._queue) > len(self._store) + MOST_REMOVED:
+            self.close()
+        else:
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self._is_paused:

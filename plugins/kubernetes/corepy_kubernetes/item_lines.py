@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SIZES: Final = (4, 16)
 _LATEST: Final = 1 << 40
+_LONGEST_LABEL: Final = 63
 
 
 class Put(NamedTuple):
@@ -156,8 +157,8 @@ def _decode_slice(
         _ports(ports),
         int(size),
         packed,
-        _column(hostnames, count),
-        _column(pods, count),
+        _labels(hostnames, count),
+        _labels(pods, count),
         tuple(map(intern, _column(zones, count))),
         intern(_text(imported)),
         intern(_text(cluster)),
@@ -223,8 +224,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} is not a text")
+    if not isinstance(value, str) or not value.isascii():
+        raise ValueError(f"{value!r:.40} is not a text in ASCII")
     return value
 
 
@@ -269,4 +270,11 @@ def _column(texts: Any, count: int) -> tuple[str, ...]:
     found = tuple(map(_text, _list(texts)))
     if len(found) not in (0, count):
         raise ValueError(f"a slice has {count} addresses, but {len(found)} names or zones")
+    return found
+
+
+def _labels(texts: Any, count: int) -> tuple[str, ...]:
+    found = _column(texts, count)
+    if not all(len(text) <= _LONGEST_LABEL and text.isascii() for text in found):
+        raise ValueError("a slice has names that are no labels")
     return found

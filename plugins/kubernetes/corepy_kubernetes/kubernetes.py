@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.names import ROOT, is_subdomain, to_text
 from corepy.plugin import LifecycleContext, ListenHosts, hookimpl, plugin_logger
 from corepy.plugin.protocols import SecondaryNotifier
+from corepy.plugin.serial_watch import SerialWatch
 from corepy.zone.serial import is_newer
 from corepy_kubernetes.addresses import address_of, text_of
 from corepy_kubernetes.answered import ChangeNotifier
@@ -17,7 +18,6 @@ from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.names import SVC, parse_name, wire_label
 from corepy_kubernetes.nameservers import NameServers, local_addresses
 from corepy_kubernetes.objects import pack_address
-from corepy_kubernetes.secondaries import SerialWatch
 from corepy_kubernetes.transfer import ZoneDump
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ POLL: Final = 0.02
 
 LOG_AFTER: Final = 0.5
 """Seconds until a line is logged that the API is awaited."""
+
+NOTIFY_INTERVAL: Final = 60.0
+"""Seconds between two notifications of a secondary server: a transfer has all records of the
+zone.
+"""
 
 _log = plugin_logger("kubernetes")
 
@@ -118,7 +123,10 @@ class Kubernetes(ClusterHandler):
         self._notifier.start(context.forget_names)
         notifiers = self._config.handlers.of_kind(SecondaryNotifier)
         if notifiers:
-            self._serial_watch = SerialWatch(self.own_zones.all, self.serial_of, notifiers)
+            zones = {zone.wire: zone for zone in self.own_zones.all if not zone.is_reverse}
+            self._serial_watch = SerialWatch(
+                [*zones], lambda wire: self.serial_of(zones[wire]), notifiers, NOTIFY_INTERVAL
+            )
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:

@@ -285,12 +285,14 @@ def matching(parts: Parts, ports: Sequence[Port]) -> Sequence[Port]:
 
 
 def _absent(parts: Parts, items: Sequence[Slice | Service | Import]) -> Denial:
-    """Return NO_DATA if names of ports are below this one, such as _tcp (RFC 8020)."""
-    if parts.endpoint.startswith(b"_"):
-        protocol = parts.endpoint[1:]
-        for item in items:
-            if any(port.name and port.protocol.lower().encode() == protocol for port in item.ports):
-                return Denial.NO_DATA
+    """Return NO_DATA if names of ports are below this one, such as _tcp (RFC 8020).
+
+    The underscores are optional, and a label without anything else matches each port.
+    """
+    if parts.endpoint and not parts.cluster:
+        below = parts._replace(endpoint=b"", protocol=parts.endpoint.removeprefix(b"_"))
+        if any(matching(below, item.ports) for item in items):
+            return Denial.NO_DATA
     return Denial.NO_NAME
 
 

@@ -11,7 +11,7 @@ from corepy.plugin.reading import read_file
 from corepy.plugin.resolv_conf import MOST_BYTES, read_search_list
 from corepy_kubernetes.answered import Answered
 from corepy_kubernetes.answers import Answers
-from corepy_kubernetes.api import ApiOptions, make_source
+from corepy_kubernetes.api import ApiOptions, check_kept_file, make_source
 from corepy_kubernetes.index import Index
 from corepy_kubernetes.kubernetes import Kubernetes
 from corepy_kubernetes.lookup import PodMode, Rules
@@ -97,6 +97,7 @@ def setup(controller: Controller) -> None:
 
 def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOptions) -> None:
     needs = settings.needs(pod_labels=bool(controller.sibling("metadata")))
+    check_kept_file(controller, api, needs)
     answered = Answered()
     namespaces = settings.namespaces or None
     index = Index(needs, answered, namespaces=namespaces, latency=Programming())

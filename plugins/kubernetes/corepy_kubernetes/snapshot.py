@@ -9,6 +9,7 @@ another user could have written is not read, and one with a single mistake is ig
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 FORMAT: Final = "corepy kubernetes 1"
 LARGEST: Final = 256 << 20
 """Bytes of a file that is read."""
+
+LONGEST_READ: Final = 5.0
+"""Seconds until a disk counts as gone: the API is watched only after the file was read."""
 
 _MODE: Final = 0o600
 _WRITABLE_BY_OTHERS: Final = 0o022
@@ -109,7 +113,11 @@ async def read(path: Path, cluster: str) -> Snapshot | None:
 
     Raises `InvalidSnapshot`.
     """
-    content: bytes | None = await in_thread(lambda: _content(path))
+    try:
+        async with asyncio.timeout(LONGEST_READ):
+            content: bytes | None = await in_thread(lambda: _content(path))
+    except TimeoutError:
+        raise InvalidSnapshot("the disk takes too long") from None
     if content is None:
         return None
     lines = io.BytesIO(content)

@@ -3,16 +3,17 @@
 import asyncio
 import os
 import socket
+import threading
 
 import pytest
 
 from corepy.plugin import ProcessGroup
 from corepy.testing import helper_module, until
-from corepy_kubernetes import api_cluster, api_watch, snapshot
+from corepy_kubernetes import api_cluster, api_watch, following, snapshot
 from corepy_kubernetes.api import Source
-from corepy_kubernetes.api_store import PORTION
+from corepy_kubernetes.api_store import PORTION, Store
 from corepy_kubernetes.item_lines import Put, encode
-from corepy_kubernetes.objects import Kind, Needs, Serials
+from corepy_kubernetes.objects import Kind, Namespace, Needs, Serials
 
 fake = helper_module(__file__, "kubernetes_api_server")
 feeds = helper_module(__file__, "kubernetes_feed")
@@ -254,6 +255,28 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
     run(main)
 
 
+def test_a_follower_that_hangs_is_left(monkeypatch):
+    """Otherwise the names of all objects that come and go would wait for it."""
+    monkeypatch.setattr(following, "MOST_REMOVED", 3)
+
+    async def main():
+        store = Store((Kind.NAMESPACE,))
+        ours, theirs = socket.socketpair()
+        closed: list[object] = []
+        link = following.FollowerLink(store, lambda: None, closed.append)
+        await link.open(theirs)
+        await until(lambda: store.receivers)
+        link.pause_writing()
+        for number in range(10):
+            store.put(Namespace(f"n{number}"))
+            store.remove(Kind.NAMESPACE, "", f"n{number}")
+        await until(lambda: closed)
+        assert store.receivers == []
+        ours.close()
+
+    run(main)
+
+
 # -- the snapshot
 
 
@@ -371,6 +394,24 @@ def test_a_snapshot_with_a_mistake_is_ignored_as_a_whole(kept, change, problem, 
     run(main)
     (line,) = [it.message for it in caplog.records if "is ignored" in it.message]
     assert problem in line
+
+
+def test_a_disk_that_hangs_does_not_keep_the_objects_away(kept, monkeypatch, caplog):
+    path, config = kept
+    released = threading.Event()
+    monkeypatch.setattr(snapshot, "LONGEST_READ", 0.0)
+    monkeypatch.setattr(snapshot, "_content", lambda path: released.wait())
+
+    async def main():
+        async with fake.serving(fake.FakeAPI(), config.access.endpoints[0].port):
+            try:
+                async with feeds.started(config) as feed:
+                    await feed.until_synced()
+            finally:
+                released.set()
+
+    run(main)
+    assert f"{path} is ignored: the disk takes too long" in caplog.text
 
 
 def test_a_file_that_is_no_snapshot_is_not_replaced(tmp_path, caplog):

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.testing import helper_module
+from corepy_kubernetes.answered import Answered
 from corepy_kubernetes.api_decode import decoder, version_number
 from corepy_kubernetes.api_store import MOST_TOMBSTONES, ChangeQueue, Store
+from corepy_kubernetes.index import Index
 from corepy_kubernetes.item_lines import Put, Removed, Synced, decode, encode
 from corepy_kubernetes.objects import (
     Import,
@@ -154,11 +156,28 @@ def test_any_json_is_an_object_or_none(kind, content, data):
     found = decoder(kind, ALL)(content)
     if found is not None and found.item is not None:
         assert decode(json.loads(encode(Put(kind, found.item)))) == Put(kind, found.item)
+        index = Index(ALL, Answered())
+        index.put(found.item)
+        index.remove(kind, found.namespace, found.name)
+
+
+@pytest.mark.parametrize("text", ["x" * 64, "\u00fc", "\ud800"])
+def test_texts_that_no_label_can_be(text):
+    """The API does not have them; in the index they would end the watch, or make broken names."""
+    endpoint = fake.endpoint("10.1.0.1", hostname=text, targetRef={"name": text})
+    found = decoded(Kind.SLICE, fake.endpoint_slice("a", "web", [endpoint], [HTTP]))
+    assert (found.hostnames, found.pods) == ((), ())
+    line = Put(Kind.SLICE, found._replace(hostnames=(text,)))
+    with pytest.raises(ValueError, match=r"no labels|not a text"):
+        decode(json.loads(encode(line)))
+    if not text.isascii():
+        assert decoder(Kind.NAMESPACE, ALL)(fake.namespace(text)) is None
 
 
 ADDRESS = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
-TEXT = st.text(max_size=5)
-NAME = st.text(min_size=1, max_size=5)
+ASCII = st.characters(max_codepoint=127)
+TEXT = st.text(ASCII, max_size=5)
+NAME = st.text(ASCII, min_size=1, max_size=5)
 PORTS = st.lists(st.builds(Port, TEXT, TEXT, st.integers(-1, 65535)), max_size=2).map(tuple)
 ADDRESSES = st.lists(ADDRESS, max_size=2).map(tuple)
 ITEMS = st.one_of(

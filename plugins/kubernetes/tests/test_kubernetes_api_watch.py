@@ -6,7 +6,8 @@ import json
 import pytest
 
 from corepy.testing import helper_module, until
-from corepy_kubernetes import api_client, api_watch
+from corepy_kubernetes import api_client, api_credentials, api_watch
+from corepy_kubernetes.api_client import APIClient
 from corepy_kubernetes.objects import Kind, Needs
 
 fake = helper_module(__file__, "kubernetes_api_server")
@@ -102,6 +103,26 @@ def test_servers_without_watch_lists(fault, monkeypatch):
             async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
                 await feed.until_names("web")
                 await api.requested(lambda _: lists_of(api))
+
+    run(main)
+
+
+def test_a_busy_server_without_watch_lists(monkeypatch):
+    """Its first events are followed by others, and now and then by a bookmark."""
+    monkeypatch.setattr(api_watch, "INITIAL_SILENCE", None)
+    lines = [
+        fake.event("services", "ADDED", web()),
+        fake.event("services", "BOOKMARK", {"metadata": {"resourceVersion": "1001"}}),
+    ]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines)
+
+    async def main():
+        async with fake.serving(fake.FakeAPI()) as api:
+            api.put("services", web())
+            api.hold("services", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
+                await feed.until_synced()
+            assert len(lists_of(api)) == 1
 
     run(main)
 
@@ -419,6 +440,43 @@ def test_a_token_file_that_was_replaced_is_read_again_after_401(tmp_path):
             assert len(lists_of(api)) == 1
             sent = [headers["authorization"] for _, _, headers in api.requests]
             assert {"Bearer old", "Bearer new"} == set(sent)
+
+    run(main)
+
+
+def test_a_token_stays_in_use_while_its_file_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(api_credentials, "TOKEN_AGE", 0)
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    async def main():
+        async with fake.serving(fake.FakeAPI(token="old")) as api:
+            config = feeds.config_for(api.url, needs=ONLY_SERVICES, token_file=token)
+            async with feeds.started(config) as feed:
+                await feed.until_synced()
+                await api.watched("services", "namespaces")
+                token.unlink()
+                api.end_watches()
+                await api.watched("services", "namespaces")
+                assert feed.source.status()["problems"] == []
+
+    run(main)
+
+
+def test_a_refusal_closes_its_connection_if_there_is_no_other_token(tmp_path):
+    async def main():
+        async with fake.serving(fake.FakeAPI(token="new")) as api:
+            token = tmp_path / "token"
+            token.write_text("old")
+            config = feeds.config_for(api.url, needs=ONLY_SERVICES, token_file=token)
+            client = APIClient(config.access, config.limits)
+            await client._authorization.headers()
+            token.unlink()
+            with pytest.raises(OSError, match="No such file") as caught:
+                await client.get("/api/v1/services", {})
+            assert api.connections == 1
+            await until(lambda: not api._tasks)
+            del caught  # its frames have the response
 
     run(main)
 

@@ -1,13 +1,14 @@
 """The index: what a change costs, and which replies it removes from caches."""
 
 import asyncio
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corepy.dns.names import from_text
-from corepy.testing import helper_module
+from corepy.testing import helper_module, until
 from corepy_kubernetes import answered as answered_module
 from corepy_kubernetes.answered import Answered, ChangeNotifier
 from corepy_kubernetes.index import Index
@@ -290,6 +291,28 @@ def test_an_alias_changes_with_its_target():
     assert changed(cluster, alias, SVC1, HDLS) == [alias]
 
 
+def test_a_chain_of_aliases_of_any_length_changes():
+    found = Answered()
+    count = 2 * sys.getrecursionlimit()
+    for number in range(count):
+        found.note(b"%d" % number, b"%d" % number + bytes(4))
+        found.note_alias(b"%d" % number, b"%d" % (number + 1))
+    found.changed(b"%d" % count)
+    assert len(found.take_changes(OwnZones(["cluster.local."]), ()).names) == count
+
+
+def test_aliases_whose_targets_never_change(monkeypatch):
+    """An alias has had many targets, and clients have asked for each."""
+    monkeypatch.setattr(answered_module, "MOST_QUESTIONS", 3)
+    found = Answered()
+    for number in range(6):
+        found.note(b"alias", b"\5alias\0" + bytes(4))
+        found.note_alias(b"alias", b"%d" % number)
+    assert len(found._aliases) <= 3
+    found.changed(b"0")
+    assert found.take_changes(OwnZones(["alias."]), ())(b"\5alias\0")
+
+
 def test_a_pod_changes_its_name_and_its_reverse_name():
     from corepy_kubernetes.lookup import PodMode
 
@@ -359,6 +382,30 @@ def test_changes_are_reported_at_once_and_then_together(monkeypatch):
 
     asyncio.run(main())
     assert calls == [[b"a"], [b"b", b"c"]]
+
+
+def test_a_failure_of_a_cache_does_not_end_the_reports(monkeypatch):
+    monkeypatch.setattr(answered_module, "INTERVAL", 0)
+    calls = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        found = Answered()
+        notices = ChangeNotifier(found, OwnZones(["cluster.local."]), ())
+
+        async def forget(is_changed):
+            calls.append(sorted(is_changed.names))
+            if len(calls) == 1:
+                raise RuntimeError
+
+        notices.start(forget)
+        for key in (b"a", b"b"):
+            change(found, key)
+            await until(lambda: notices._task is None)
+        await notices.stop()
+
+    asyncio.run(main())
+    assert calls == [[b"a"], [b"b"]]
 
 
 def test_stopping_while_the_caches_are_busy():

@@ -1,12 +1,14 @@
 """Any name and type gets a valid reply, the same one each time, before and after changes."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corepy.dns import Request
 from corepy.dns import constants as c
-from corepy.dns.names import parent_offsets
+from corepy.dns.names import from_text, parent_offsets
 from corepy.dns.reply_validation import reply_problem
 from corepy.testing import helper_module, make_request
 from corepy_kubernetes.lookup import PodMode
@@ -19,6 +21,10 @@ WORDS = (
     *(b"svc", b"pod", b"dns", b"ns", b"dns-version", b"_http", b"_tcp", b"http", b"tcp", b"_zone"),
     *(b"pin", b"prefer", b"us-west-2a", b"172-0-0-2", b"dup-name", b"5678-abcd--1", b"10-240-0-1"),
     *(b"cluster1", b"_", b"*", b"10", b"0", b"1", b"a", b"SVC1", b"TestNS", b"a.b", b"\xff\0", b"-"),
+)  # fmt: skip
+PAIRED = (
+    *(b"_http", b"_tcp", b"http", b"tcp", b"_", b"a", b"svc1", b"cluster1"),
+    *(b"172-0-0-2", b"_zone", b"pin"),
 )  # fmt: skip
 SUFFIXES = (
     b"\7cluster\5local\0", b"\7Cluster\5LOCAL\0", b"\3set\5local\0",
@@ -80,7 +86,19 @@ def test_every_reply_is_valid_and_repeatable(cluster, labels, suffix, qtype):
 @given(labels=LABELS, suffix=st.sampled_from(SUFFIXES))
 def test_no_name_is_denied_that_has_names_below(cluster, labels, suffix):
     """A resolver may conclude from NXDOMAIN that there is nothing below (RFC 8020)."""
-    request = query(labels, suffix, c.TYPE_A)
+    check_names_above(cluster, query(labels, suffix, c.TYPE_A))
+
+
+@pytest.mark.parametrize("service", ["hdls1", "svc1", "hdlsprtls"])
+@pytest.mark.parametrize("zone", ["cluster", "set"])
+def test_names_above_those_of_ports_and_endpoints_are_not_denied(cluster, service, zone):
+    """Ports and protocols need no underscores, and "_" alone is any of them, as in CoreDNS."""
+    suffix = from_text(f"{service}.testns.svc.{zone}.local.")
+    for second, first in itertools.product(PAIRED, repeat=2):
+        check_names_above(cluster, query([second, first], suffix, c.TYPE_A))
+
+
+def check_names_above(cluster, request):
     if cluster.answer(request).rcode == 3:
         return
     name = request.name_wire

@@ -1,18 +1,20 @@
 """For other plugins: zone transfers, search paths, metadata, services for clients outside."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from corepy.dns.names import from_text, to_text
+from corepy.plugin import BlockHandlers
 from corepy.plugin.protocols import (
     ExternalServiceSource,
     OwnNames,
     SearchPathSource,
     TransferSource,
 )
-from corepy.testing import helper_module, make_request
-from corepy_kubernetes import secondaries
+from corepy.testing import Recorder, helper_module, make_request
+from corepy_kubernetes import kubernetes
 from corepy_kubernetes.lookup import PodMode
 from corepy_kubernetes.objects import Namespace, Needs, Port
 
@@ -145,11 +147,12 @@ def test_objects_may_change_during_a_transfer():
     assert sum(len(portion) for portion in portions) == 3 * 250 + 1
 
 
-class Notifier:
+class Notifier(Recorder):
     """Records the zones whose secondary servers are notified."""
 
     def __init__(self):
-        self.zones = []
+        super().__init__()
+        self.zones: list[str] = []
         self.changed = asyncio.Event()
 
     def notify_secondaries(self, zone):
@@ -158,19 +161,22 @@ class Notifier:
 
 
 def test_secondary_servers_are_notified_of_new_serials(monkeypatch):
-    monkeypatch.setattr(secondaries, "INTERVAL", 0.0)
+    monkeypatch.setattr(kubernetes, "NOTIFY_INTERVAL", 0.0)
     cluster = Cluster(kube.objects(), ["cluster.local.", "10.in-addr.arpa."])
     handler, notifier = cluster.handler, Notifier()
+    handlers = BlockHandlers()
+    handlers.complete([("transfer", notifier), ("kubernetes", handler)])
+    monkeypatch.setattr(handler, "_config", SimpleNamespace(handlers=handlers))
 
     async def main():
-        watch = secondaries.SerialWatch(handler.own_zones.all, handler.serial_of, [notifier])
-        await asyncio.sleep(0.0)
+        handler.serving(SimpleNamespace(forget_names=None))
         assert notifier.zones == ["cluster.local."]
         notifier.changed.clear()
         cluster.now += 1
         cluster.add(service("new", "10.0.0.99"))
         await notifier.changed.wait()
-        watch.stop()
+        handler._serial_watch.stop()
+        await asyncio.sleep(0)
         assert notifier.zones == ["cluster.local."] * 2
 
     asyncio.run(main())
@@ -370,3 +376,13 @@ def test_the_serial_for_clients_outside_and_their_caches():
     changes = cluster.answered.take_changes(handler.own_zones, handler.external_zones)
     assert changes(name)
     assert not changes(from_text("svc1.testns.example.com."))
+
+
+@pytest.mark.parametrize("zone", ["3.2.1.in-addr.arpa.", "in-addr.arpa."])
+def test_a_reverse_name_changes_with_the_external_address(zone):
+    cluster = outside()
+    reverse = make_request("4.3.2.1.in-addr.arpa.", "PTR")
+    assert cluster.handler.external_services(reverse, from_text(zone), headless=False)
+    cluster.add(service("svc1", "10.0.0.1", external=("1.2.3.5",)))
+    changes = cluster.answered.take_changes(cluster.handler.own_zones, ())
+    assert changes(reverse.name_wire)

@@ -4,7 +4,10 @@ import sys
 
 import pytest
 
+from corepy.corefile import parse
+from corepy.loading.registry import find
 from corepy.plugin import CorefileError
+from corepy.server.build.builder import build
 from corepy.testing import controller_for, refusal
 from corepy_kubernetes.lookup import PodMode
 
@@ -164,6 +167,30 @@ def test_all_mistakes_are_reported_together():
 def test_warnings(lines, directives, warning):
     _, warnings = set_up(lines, directives=directives)
     assert [it for it in warnings if warning and warning in it] or warnings == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ("keep a", "keep a", False),
+        ("keep a\nlabels x=y", "keep a", True),
+        ("keep a\npods verified", "keep ./a", True),
+        ("keep a\nlabels x=y", "keep b", False),
+        ("labels x=y", "keep b", False),
+    ],
+)
+def test_a_file_keeps_the_objects_of_one_configuration(first, second, refused, tmp_path):
+    """Otherwise the directives would replace the file of each other."""
+    blocks = (
+        f"{zone} {{\nroot {tmp_path}\nkubernetes {{\n{ENDPOINT}\n{lines}\n}}\n}}\n"
+        for zone, lines in (("a.test", first), ("b.test", second))
+    )
+    corefile = parse("".join(blocks))
+    if not refused:
+        build(corefile, found=find())
+        return
+    with pytest.raises(CorefileError, match="is the file of a kubernetes directive with other"):
+        build(corefile, found=find())
 
 
 def test_labels_of_pods_are_kept_only_for_metadata(seen):
