@@ -35,6 +35,10 @@ class FramedConnection(StreamConnection):
         self._draining = False
 
     @property
+    def pending(self):
+        return self.runner
+
+    @property
     def is_idle(self):
         return not self.runner.waiting
 

@@ -88,7 +88,6 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     It is set before `connection_made`.
     """
 
-    runner: PendingQueries
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
@@ -97,6 +96,11 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
 
         `connection_made` has been called before, at the beginning of the handshake.
         """
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> PendingQueries:
+        """The queries of this connection that have no answer yet."""
 
     @property
     @abc.abstractmethod
@@ -241,7 +245,7 @@ class StreamListener(Listener):
         if is_own(peer):
             return
         client = client_of(peer if added.client is None else added.client)
-        added.runner.limit_pending(self._pending, client)
+        added.pending.limit_pending(self._pending, client)
         evicted = self._limit.take(client, added)
         if evicted is not None:
             evicted.make_room()
@@ -255,10 +259,10 @@ class StreamListener(Listener):
         """Unregister a closed connection; its pending queries keep their time limit."""
         self.connections.pop(connection, None)
         self._limit.remove(connection)
-        if connection.runner.waiting:
+        if connection.pending.waiting:
             if not self._lost:
                 self.loop.call_later(LOST_INTERVAL, self._forget_lost)
-            self._lost.add(connection.runner)
+            self._lost.add(connection.pending)
 
     def _forget_lost(self) -> None:
         self._lost = {runner for runner in self._lost if runner.waiting}
@@ -267,7 +271,7 @@ class StreamListener(Listener):
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
-        runners = {connection.runner for connection in self.connections} | self._lost
+        runners = {connection.pending for connection in self.connections} | self._lost
         return {query for runner in runners for query in runner.waiting}
 
     def status(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class StreamQuery:
 
 @final
 class StreamQueries:
-    """All of them: the `StreamConnection.runner` of such a connection."""
+    """All of them: the `StreamConnection.pending` of such a connection."""
 
     __slots__ = ("_client", "_limit", "_pending")
 

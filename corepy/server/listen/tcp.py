@@ -91,6 +91,11 @@ class TCPConnection(StreamConnection):
         self._accepted: asyncio.Future[None] | None = None  # of a message of a series
 
     @property
+    def pending(self) -> ChainRunner:
+        """The queries of this connection that have no answer yet."""
+        return self.runner
+
+    @property
     def is_idle(self) -> bool:
         """Whether all queries of this connection are answered."""
         return not self.runner.waiting and not self._out and not self._is_behind

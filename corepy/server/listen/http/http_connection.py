@@ -65,8 +65,6 @@ class ConnectionOwner(Protocol):
 class HTTPConnection(StreamConnection):
     """A connection; its session depends on the protocol that TLS has negotiated."""
 
-    runner: StreamQueries
-
     def __init__(self, listener: ConnectionOwner) -> None:
         self.runner = StreamQueries()
         self.last_activity = monotonic()
@@ -84,6 +82,11 @@ class HTTPConnection(StreamConnection):
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._asked = self._closing = self._paused = self._is_flushing = False
+
+    @property
+    def pending(self) -> StreamQueries:
+        """The queries of this connection that have no answer yet."""
+        return self.runner
 
     @property
     def is_idle(self) -> bool:
