@@ -146,6 +146,9 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "nodecache": "",
     "alternate": "alternate SERVFAIL . 192.0.2.1",
     "fanout": "",
+    "grpc": "",
+    "kubernetes": "",  # needs a cluster
+    "k8s_external": "",  # needs kubernetes
     "forward": "",
     "rrl": "rrl {\n responses-per-second 1000\n requests-per-second 1000\n}",
     "whoami": "",

@@ -1,6 +1,5 @@
 """The identity of clients through whole servers: signatures, proxies, TLS; echoed options."""
 
-import asyncio
 import base64
 import importlib
 import ipaddress
@@ -10,12 +9,13 @@ import socket
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dnslib
 import pytest
 
-from corepy.dns import ANONYMOUS, HTTPFacts, Identity, TLSFacts
+from corepy.dns import ANONYMOUS, HTTPFacts
 from corepy.dns.address import host_port
 from corepy.dns.records import rr
 from corepy.net.frames import frame
@@ -32,6 +32,7 @@ from corepy.plugin import (
 )
 from corepy.server.listen import transports
 from corepy.server.listen.tcp import TCPConnection, TCPListener
+from corepy.server.listen.tls_acceptance import facts as tls_facts
 from corepy.server.listen.transport import Transport
 from corepy.testing import free_port, query, serve, with_handlers
 from corepy.testing.client import read_frame
@@ -229,69 +230,37 @@ class FakeTLS:
     def __hash__(self):
         return hash(self.name)
 
+    @property
+    def fingerprint(self):
+        return self.name.encode()
+
     def create_context(self):
         return server_context()
 
+    def certificate(self):
+        raise OSError("only QUIC needs it")
+
 
 class RelayedConnection(TCPConnection):
-    """DNS over TLS behind a proxy that sends one line with the client's address."""
+    """DNS over TLS behind a proxy, with facts of HTTP."""
 
-    _early = b""  # received before `start_tls` has returned
-    _tls = None
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        ssl_object = transport.get_extra_info("ssl_object")
-        cipher, _, _ = ssl_object.cipher()
-        protocol = ssl_object.selected_alpn_protocol()
-        self._tls = TLSFacts(ssl_object.version(), cipher, SERVER_NAME, protocol)
-        if self._early:
-            self.data_received(self._early)
-
-    def data_received(self, data):
-        if self._tls is None:
-            self._early += data
-            return
-        if self.identity is ANONYMOUS:
-            line, _, data = data.partition(b"\n")
-            client = (line.decode(), 4000) if self._listener.uses_header(self._peer) else None
-            http = HTTPFacts("GET", "/dns-query", (("x-id", "7"), ("x-id", "8")))
-            self.identity = Identity(client=client, tls=self._tls, http=http, is_early_data=True)
-        super().data_received(data)
-
-
-class Opening(asyncio.Protocol):
-    """A connection before the handshake."""
-
-    def __init__(self, listener):
-        self._listener = listener
-
-    def connection_made(self, transport):
-        self._task = asyncio.ensure_future(self._start(transport))
-
-    async def _start(self, transport):
-        connection = RelayedConnection(self._listener)
-        started = await asyncio.get_running_loop().start_tls(
-            transport, connection, self._listener.context, server_side=True
-        )
-        connection.connection_made(started)
+    def secured(self, tls):
+        http = HTTPFacts("GET", "/dns-query", (("x-id", "7"), ("x-id", "8")))
+        self.identity = replace(self.identity, tls=tls_facts(tls), http=http, is_early_data=True)
+        super().secured(tls)
 
 
 class RelayedListener(TCPListener):
     protocol = "relayed"
     is_checkable = False
+    application_protocols = ("relayed",)
 
     def new_connection(self):
-        return Opening(self)
+        return RelayedConnection(self)
 
     def swap(self, router, config):
         super().swap(router, config)
-        self.context = config.get(TLSSetting).context("relayed")
         self.limits = config.get(HTTPSLimits)
-        self._policy = config.get(ProxyPolicy)
-
-    def uses_header(self, peer):
-        return self._policy.action(peer) is ProxyAction.USE
 
 
 def without_certificate(config):
@@ -346,7 +315,7 @@ def set_up_relay(controller):
     for _ in controller.single():
         words = [it.text for it in controller.arguments(1) if it.text != "none"]
         networks = tuple(map(ipaddress.ip_network, words))
-    controller.configure(ProxyPolicy(networks))
+    controller.configure(ProxyPolicy(networks, ProxyAction.IGNORE))
     controller.configure(TLSSetting(FakeTLS()))
     controller.configure(HTTPSLimits(3))
 
@@ -358,8 +327,9 @@ class Client:
         context = ssl.create_default_context(cadata=CERTIFICATE)
         context.set_alpn_protocols(["other", "relayed"])
         plain = socket.create_connection(address, 30)
+        family, own = ("TCP6", "::1") if ":" in client else ("TCP4", "127.0.0.1")
+        plain.sendall(f"PROXY {family} {client} {own} 4000 853\r\n".encode())
         self.sock = context.wrap_socket(plain, server_hostname=SERVER_NAME)
-        self.sock.sendall(client.encode() + b"\n")
 
     def __enter__(self):
         return self

@@ -109,7 +109,7 @@ class JSONItems:
                 return
 
     def _skip_space(self) -> str:
-        """Return the next character that is no white space, "" if it has not arrived."""
+        """Return the next character that is not white space, "" if it has not arrived."""
         text, at = self._text, self._at
         while (char := text[at : at + 1]) and char in _SPACE:
             at += 1

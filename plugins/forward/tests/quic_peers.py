@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 from aioquic.asyncio import QuicConnectionProtocol, serve
 from aioquic.h3.connection import H3Connection
@@ -111,7 +112,7 @@ class Server:
 @contextlib.asynccontextmanager
 async def listening(server, port=0):
     """Let a server listen; yields its port."""
-    options = {}
+    options: dict[str, Any] = {}
     if server.with_tickets:
         options["session_ticket_handler"] = lambda it: server.tickets.update({it.ticket: it})
         options["session_ticket_fetcher"] = server.fetch_ticket
@@ -133,7 +134,7 @@ class Client:
 
     def __init__(self, port, ca, server_name="dns.example", transport="quic", **settings):
         trust = QUICTrust(ca, "doq" if transport == "quic" else "h3")
-        given = {"max_fails": 0, "read_timeout": 60.0, "max_connect_attempts": 1}
+        given: dict[str, Any] = {"max_fails": 0, "read_timeout": 60.0, "max_connect_attempts": 1}
         given["tls_contexts"] = {transport: trust}
         target = Target("127.0.0.1", port, transport, server_name)
         self.pool = Pool(Settings(**(given | settings)), [target])

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from typing import cast
 
 import dns.message
 import dns.rrset
@@ -416,7 +417,7 @@ def test_upstreams_of_a_file_are_passed_to_the_discovery(files, ca):
     async def scenario(scene):
         replaced, target = Replaced(), Target("192.0.2.7", 53)
         settings = Settings(entries=[ToAddress("192.0.2.7", [target])])
-        watch = Watch(settings, scene.pool, [], [], replaced)
+        watch = Watch(settings, scene.pool, [], [], cast("Discovery", replaced))
         watch._use()
         assert replaced.configured == (target,)
         assert scene.used == scene.target

@@ -108,7 +108,6 @@ ECS = b"\0\1\x18\0\xc0\0\2"
         (b"", option(COOKIE, bytes(24)), []),
         (option(COOKIE, bytes(8)), option(COOKIE, bytes(24)), []),
         (b"", option(KEEPALIVE, b"\0\x64"), []),
-        (option(KEEPALIVE), option(KEEPALIVE, b"\0\x64"), []),
         (option(PADDING), option(PADDING, bytes(100)), [PADDING]),  # the client's own, echoed
         (b"", option(NSID, b"a"), []),
         (option(NSID), option(NSID, b"a"), []),
@@ -128,6 +127,20 @@ def test_options_of_upstreams_are_for_us_unless_the_client_asked(asked, sent, ex
         serve(corefile(upstream, options="max_fails 0")) as server,
     ):
         assert ask_with(server, asked, tcp) == expected
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_the_idle_timeout_of_an_upstream_is_not_that_of_the_client(tcp):
+    options = option(KEEPALIVE, b"\0\x07")
+    with (
+        Upstream(with_options(options)) as upstream,
+        serve(corefile(upstream, options="max_fails 0")) as server,
+    ):
+        query = dnslib.DNSRecord.question("example.org").pack()
+        opt = struct.pack("!BHHIH", 0, 41, 1232, 0, 4) + option(KEEPALIVE)
+        wire = server.exchange(bytes(query[:11] + b"\1" + query[12:] + opt), tcp=tcp)
+        ours = option(KEEPALIVE, b"\0\x64")  # ten seconds
+        assert Reply.from_wire(wire).options == (ours if tcp else b"")
 
 
 def test_a_nameserver_identifier_is_asked_of_us_not_of_the_upstream():

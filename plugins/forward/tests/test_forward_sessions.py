@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -57,8 +58,9 @@ async def connect(port, sessions):
 def run(server, files, scenario):
     async def main():
         listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=server.context)
-        sessions = Sessions(make_context(TLSFiles(ca=files.authority), "tls"))
-        writers = []
+        context = make_context(TLSFiles(ca=files.authority), "tls")
+        assert isinstance(context, ssl.SSLContext)
+        sessions, writers = Sessions(context), list[asyncio.StreamWriter]()
         try:
             await scenario(listener.sockets[0].getsockname()[1], sessions, writers)
         finally:
@@ -145,7 +147,7 @@ def test_a_server_with_other_keys_makes_a_full_handshake(files):
 
 def test_without_a_session():
     sessions = Sessions(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    sessions.keep(SimpleNamespace(session=None))
+    sessions.keep(cast("ssl.SSLObject", SimpleNamespace(session=None)))
     assert sessions._session is None
 
 
@@ -189,7 +191,8 @@ def test_certificates(tmp_path, transport, name, changes, reason):
 
     async def main():
         listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=server.context)
-        target = Target(*listener.sockets[0].getsockname(), transport, name)
+        host, port = listener.sockets[0].getsockname()
+        target = Target(host, port, transport, name)
         contexts = {transport: make_context(TLSFiles(ca=ca), transport)}
         pool = Pool(
             Settings(max_fails=0, read_timeout=60.0, max_connect_attempts=1, tls_contexts=contexts),

@@ -210,7 +210,7 @@ def test_values_that_are_refused(option, message):
 def pem(tmp_path):
     """Return paths of a certificate, its key, and an authority."""
     paths = [tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem")]
-    for path, text in zip(paths, (tls.CERTIFICATE, tls._KEY, tls.CERTIFICATE), strict=True):
+    for path, text in zip(paths, (tls.CERTIFICATE, tls.KEY, tls.CERTIFICATE), strict=True):
         path.write_text(text)
     return paths
 

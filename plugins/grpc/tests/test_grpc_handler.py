@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 from types import SimpleNamespace
+from typing import Any, cast
 
 import dnslib
 import grpc
@@ -69,11 +70,11 @@ class Chain:
         )
         (self.handler,) = set_up(text).handlers
         assert isinstance(self.handler, GRPC)
-        self.observers = []
+        self.observers: list[Any] = []
         block = SimpleNamespace(of_kind=lambda kind: self.observers)
-        self.handler._config = SimpleNamespace(handlers=block)
+        self.handler._config = cast("Any", SimpleNamespace(handlers=block))
         self.upstreams = [Upstream(result) for result in results]
-        self.handler._upstreams = self.upstreams
+        self.handler._upstreams = cast("Any", self.upstreams)
         self.below = Recorder(lambda request: request.error(0, "below"))
         self.top = link([self.handler, self.below] if has_next else [self.handler])
 
@@ -319,7 +320,7 @@ def test_pending_is_awaited_below():
         wakeups = Wakeups(asyncio.get_running_loop())
         request = make_request("a.example")
         pending = Pending(wakeups, lambda _: request.error(0))
-        chain.below.serve_dns = lambda _: pending
+        vars(chain.below)["serve_dns"] = lambda _: pending
         await chain.handler.before_listen(CONTEXT)
         asyncio.get_running_loop().call_later(0, pending.wake)
         return (await chain.top.serve_dns(request)).rcode

@@ -69,7 +69,7 @@ class Index:
         *,
         namespaces: Container[str] | None = None,
         latency: LatencyObserver | None = None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.time,  # time of day: the serial is one
     ) -> None:
         """Expose `namespaces`, by default all; `now` returns seconds since the epoch."""
         self._sink = sink

@@ -26,7 +26,7 @@ PROGRAMMING: Final = metrics.histogram(
 class Programming:
     """Observes the time that changes of endpoints take to get to DNS (`index.LatencyObserver`)."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:  # time of day: as in objects
         self._now = now
 
     def observe(self, service: Service, triggered: float) -> None:

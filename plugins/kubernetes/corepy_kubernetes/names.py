@@ -131,7 +131,7 @@ EMPTY: Final = Parts()
 def parse_name(
     name: bytes, offsets: Sequence[int], end: int, *, multicluster: bool, zonal: bool
 ) -> Parts | None:
-    """Return the parts of a name whose zone begins at `end`; None if there is no such name.
+    """Return the parts of a name whose zone begins at `end`; None without such a name.
 
     `offsets` are those of the labels before the zone.
     """
@@ -185,7 +185,7 @@ def is_above_zonal_name(parts: Parts) -> bool:
 
 
 def wire_label(text: str) -> bytes:
-    """Return a label in wire form and lower case; b"" if the text is no label."""
+    """Return a label in wire form and lower case; b"" if the text is not a label."""
     raw = text.encode("utf-8", "surrogateescape").lower()
     return bytes((len(raw),)) + raw if 0 < len(raw) <= _MAX_LABEL else b""
 

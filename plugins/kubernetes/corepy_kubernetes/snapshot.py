@@ -61,7 +61,8 @@ async def write(path: Path, cluster: str, changes: Iterable[Change]) -> None:
 
     A file that is not a snapshot stays as it is, since its name is probably a mistake.
     """
-    header = {"format": FORMAT, "cluster": cluster, "written": time.time()}  # survives a boot
+    now = time.time()  # time of day: it survives a boot
+    header = {"format": FORMAT, "cluster": cluster, "written": now}
     lines, turns = [json.dumps(header).encode() + b"\n"], Turns()
     for change in changes:
         lines.append(encode(change))
@@ -104,7 +105,7 @@ def _require_own(path: Path) -> None:
 
 
 async def read(path: Path, cluster: str) -> Snapshot | None:
-    """Return the snapshot of a cluster in a file, None if there is no file.
+    """Return the snapshot of a cluster in a file, None without a file.
 
     Raises `InvalidSnapshot`.
     """

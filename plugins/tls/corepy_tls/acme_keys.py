@@ -37,7 +37,7 @@ class AccountKey:
     """The key that signs the requests of an account (RFC 7515, RFC 7518 section 3.4)."""
 
     def __init__(self, pem: bytes) -> None:
-        """Read a key that `new_key` returned; raise ValueError if it is none."""
+        """Read a key that `new_key` returned; raise ValueError for other text."""
         key = serialization.load_pem_private_key(pem, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
             raise ValueError("not a key for P-256")
