@@ -76,3 +76,11 @@ def test_weak_references_never_point_to_freed_objects():
         assert outcomes[f"corepy.{name}"] == "cleared"
     assert outcomes["corepy.dns.edns.__mypyc_lambda__0_obj"] == "cleared"  # freed ones are kept
     assert outcomes["corepy.dns.message.Request"] == "refused"
+
+
+@pytest.mark.parametrize("case", ["setter", "assignment", "reuse"])
+def test_code_that_runs_while_an_object_is_freed(case):
+    """mypyc frees before it assigns, and reuses objects too early; tools/compile_modules.py corrects both."""
+    program = [sys.executable, str(Path(__file__).with_name("code_while_freeing.py")), case]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
