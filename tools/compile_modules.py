@@ -48,6 +48,10 @@ _OPTIONS: Final = (
     "--no-site-packages",
     "--ignore-missing-imports",
     "--config-file=",
+    # mypyc lays out the objects of such a class as if it had no base, which corrupts memory. The
+    # modules that are not compiled may have such classes.
+    "--disallow-subclassing-any",
+    "--follow-imports=silent",
 )
 
 _FLAGS: Final = ["-fvisibility=hidden", "-fno-plt"]

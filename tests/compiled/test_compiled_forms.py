@@ -84,3 +84,20 @@ def test_code_that_runs_while_an_object_is_freed(case):
     program = [sys.executable, str(Path(__file__).with_name("code_while_freeing.py")), case]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_base_class_without_types_is_refused(tmp_path):
+    """Objects of such a class would overwrite their own attributes."""
+    module = tmp_path / "corepy/a.py"
+    module.parent.mkdir()
+    module.write_text("from h2.connection import H2Connection\nclass A(H2Connection): ...\n")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[tool.corepy.compile]\nmodules = ["corepy.a"]')
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from compile_modules import compile_into; compile_into(*map(Path, sys.argv[2:]))"
+    )
+    program = [sys.executable, "-c", code, ROOT / "tools", tmp_path / "out", tmp_path]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert 'corepy/a.py:2: error: Class cannot subclass "H2Connection"' in done.stdout + done.stderr
