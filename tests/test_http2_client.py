@@ -140,6 +140,22 @@ def test_a_server_that_closes_answers_what_it_has_begun():
     ]
 
 
+@pytest.mark.parametrize("size", [1, 5, 9, 20, 1000])
+def test_answers_may_follow_a_goaway_at_once(size):
+    """A server that stops sends both together, and GOAWAY twice (RFC 9113 section 6.8)."""
+    server = Server()
+    first, second = server.client.request(GET), server.client.request(GET)
+    server.exchange()
+    announced = b"\0\0\x08\7\0\0\0\0\0\x7f\xff\xff\xff" + bytes(4)
+    server.answer(first, b"one")
+    data = announced + server.http.data_to_send() + announced
+    server.answer(second, b"two")
+    data += server.http.data_to_send()
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    found = [it for piece in pieces for it in server.client.receive(piece)]
+    assert [(it.number, it.body) for it in found] == [(first, b"one"), (second, b"two")]
+
+
 @given(st.lists(st.binary(max_size=40), max_size=6), st.booleans())
 def test_any_bytes_of_a_server(chunks, is_framed):
     client = HTTP2Client(100)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin import Handler
-from corepy.server.listen.http import credit, http2, http_connection, streams
+from corepy.server.listen.http import credit, h2_state, http_connection, streams
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
@@ -299,9 +299,8 @@ def test_a_client_that_accepts_nothing_cannot_make_the_server_keep_responses(
     server, client, monkeypatch
 ):
     monkeypatch.setattr(streams, "MAX_HELD", 1000)
-    client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)))
-    for _ in range(10):
-        client.send(client.request(question("large.example.org."))[0])
+    requests = [client.request(question("large.example.org."))[0] for _ in range(10)]
+    client.send(frame(h2.SETTINGS, 0, 0, b"\0\4" + bytes(4)), *requests)
     assert client.error() == h2.CALM
 
 
@@ -626,8 +625,8 @@ def test_any_frames_are_survived(running, frames, is_warm):
 
 
 def test_the_memory_of_closed_streams_is_bounded(server, monkeypatch):
-    assert http2._Connection.MAX_CLOSED_STREAMS == 1000
-    monkeypatch.setattr(http2._Connection, "MAX_CLOSED_STREAMS", 20)
+    assert h2_state._Connection.MAX_CLOSED_STREAMS == 1000
+    monkeypatch.setattr(h2_state._Connection, "MAX_CLOSED_STREAMS", 20)
     with server.connect() as client:
         for _ in range(40):
             assert client.ask(b"", client.head(**{":path": "/other"}))[0] == 404

@@ -172,10 +172,15 @@ def test_the_self_check_asks_it(scheme, encrypted, tls):
         assert silent.result(30) == [f"{scheme} {endpoints[0].label}"]
 
 
-def test_the_limits_are_those_of_the_plugins(tls):
-    text = block(
-        "https", free_port(), plain("https").replace("plaintext", "plaintext\nmax_connections 2")
-    )
+LIMITED = {
+    "https": plain("https").replace("plaintext", "plaintext\nmax_connections 2"),
+    "timeouts": plain("https") + "\ntimeouts {\nmaxconnections 2\n}",
+}
+
+
+@pytest.mark.parametrize("plugin", LIMITED)
+def test_the_limits_are_those_of_the_plugins(plugin):
+    text = block("https", free_port(), LIMITED[plugin])
     with serve(text) as server:
         (endpoint,) = server.server.endpoints.values()
         clients = [h2.Client(server.address, settings={}) for _ in range(4)]

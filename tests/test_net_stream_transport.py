@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -9,7 +10,7 @@ import struct
 
 import pytest
 
-from corepy.net import stream_transport
+from corepy.net import acceptor, stream_transport
 from corepy.net.acceptor import Acceptor
 from corepy.net.stream_acceptor import StreamAcceptor
 from corepy.net.stream_transport import EVENTS_PER_TURN, SMALL_READ, close_poller
@@ -301,6 +302,49 @@ def test_more_connections_than_events_of_a_turn():
         await asyncio.gather(*(protocol.lost for _, protocol in pairs))
 
     play(StreamAcceptor, script)
+
+
+@pytest.mark.pure_form("its clock is replaced")
+def test_slow_protocols_leave_turns_of_the_event_loop_to_others(monkeypatch):
+    """Each reading of the clock is later than the budget, so a turn serves one connection."""
+
+    async def script(server):
+        pairs = [await server.connect() for _ in range(4)]
+        for client, _ in pairs:
+            client.send(b"question")
+        for module in (acceptor, stream_transport):
+            monkeypatch.setattr(module, "monotonic", itertools.count().__next__)
+        before = []
+        server.behaviour["data"] = lambda _: before.append(1)
+        for _, protocol in pairs:
+            while protocol.calls.count("data") == 0:
+                served = len(before)
+                await asyncio.sleep(0)
+                assert len(before) <= served + 1
+        for client, _ in pairs:
+            client.close()
+        late = [socket.create_connection(server.address) for _ in range(4)]
+        while len(server.protocols) < 8:
+            accepted = len(server.protocols)
+            await asyncio.sleep(0)
+            assert len(server.protocols) <= accepted + 1
+        for client in late:
+            client.close()
+
+    play(StreamAcceptor, script)
+
+
+def test_a_fault_when_writing_is_possible_again_closes_the_connection(caplog):
+    async def script(server):
+        client, protocol = await server.connect()
+        with client:
+            await asyncio.get_running_loop().sock_sendall(client, b"question")
+            await receive_all(client)
+        await protocol.lost
+        assert summary(protocol)[-2:] == ["resume", "lost ValueError"]
+
+    play(StreamAcceptor, script, {"data": answer_much, "resume": fail})
+    assert "a fault of the protocol" in caplog.text
 
 
 def test_one_connection_may_end_another_in_the_same_turn():

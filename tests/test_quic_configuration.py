@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from corepy.corefile import CorefileError, parse
+from corepy.net.quic.identifiers import Identifiers
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
 from corepy.testing import run_command
@@ -111,6 +112,9 @@ def test_a_new_certificate_applies_to_new_connections(tmp_path, monkeypatch):
         asyncio.run_coroutine_threadsafe(source.look(), server.server._loop).result()
         with QUICPeer(server.address, files.authority) as new:
             assert rcode(new.connect().ask(ask("new"))) == 0
+        used, key = server.listener.demultiplexer._identifiers, server.listener._configurations
+        expected = Identifiers(used.owner, key.secret())  # as another process makes them
+        assert used.reset_token(b"ID") == expected.reset_token(b"ID")
         assert rcode(old.ask(ask("old"))) == 0
 
 

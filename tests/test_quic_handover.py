@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from corepy.net.quic.datagram_relay import Datagram, Relay
+from corepy.net.quic.datagram_relay import MOST_MESSAGES, Datagram, Relay
+from corepy.server.listen.quic_listener import PER_TURN
 from corepy.testing import free_port, run_command
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
@@ -199,3 +200,29 @@ def test_a_paused_listener_keeps_its_connections(tmp_path):
         assert rcode(client.reply(stream)) == 0
         other.close()
         server.call(server.listener.start)
+
+
+def test_relayed_datagrams_leave_turns_of_the_event_loop_to_others(tmp_path, monkeypatch, relays):
+    sizes, other = [], relays[0]
+    with running(tmp_path) as server:
+        demultiplexer = server.listener.demultiplexer
+        receive = demultiplexer.receive
+
+        def note(datagrams, **more):
+            sizes.append(len(datagrams))
+            return receive(datagrams, **more)
+
+        monkeypatch.setattr(demultiplexer, "receive", note)
+        for _ in range(5 * PER_TURN):
+            other.queue(demultiplexer._relay.owner, Datagram(b"?", PEER, None))
+        assert other.flush() == []
+        wait_until(lambda: sum(sizes) >= 5 * PER_TURN)
+    assert max(sizes) <= PER_TURN
+
+
+def test_the_messages_of_a_turn_are_bounded(relays):
+    one, two = relays
+    for number in range(MOST_MESSAGES + 2):
+        one.queue(two.owner, Datagram(bytes((number,)), PEER, None))
+        assert one.flush() == []
+    assert [len(two.receive()) for _ in range(3)] == [MOST_MESSAGES, 2, 0]

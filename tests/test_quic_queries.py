@@ -112,6 +112,19 @@ def test_a_client_cancels_a_query(client, doq, how):
     assert rcode(client.ask(ask("after"))) == 0
 
 
+def test_the_rest_of_a_cancelled_query_is_ignored(client, doq):
+    (connection,) = doq.call(lambda: list(doq.listener.connections))[-1:]
+    data = frame(ask("never"))
+    stream = client.put(data[:9], end=False)
+    client.send()
+    wait_until(lambda: doq.call(lambda: connection.partial) == 9)
+    client.quic.stop_stream(stream, CANCELLED)
+    client.quic.send_stream_data(stream, data[9:], end_stream=True)
+    client.until(lambda: stream in client.errors)
+    assert rcode(client.ask(ask("after"))) == 0
+    assert not connection.streams
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.compiled_classes import mypyc_attr
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH: Final = 64
-"""Connections accepted in one turn of the event loop."""
+"""Connections accepted in one turn of the event loop, at most."""
+
+BUDGET: Final = 0.005
+"""Seconds after which the event loop may do other work: a connection may begin with a handshake."""
 
 PAUSE = 0.5
 """Seconds without accepting after the process runs out of descriptors or memory."""
@@ -89,13 +93,13 @@ class Acceptor:
     def _accept(self) -> None:
         # Count the connections of earlier turns that are not yet admitted: admitting one may close
         # another.
-        self._take(self._most - len(self._opening))
+        self._take(self._most - len(self._opening), monotonic() + BUDGET)
         if self._tls is not None and len(self._opening) >= self._most:  # may last for seconds
             self._is_full = True
             self._loop.remove_reader(self.sock)
 
-    def _take(self, most: int) -> int:
-        """Accept up to `most` connections from the queue; return their number."""
+    def _take(self, most: int, until: float = float("inf")) -> int:
+        """Accept up to `most` connections from the queue, until a time; return their number."""
         for count in range(most):
             try:
                 self._accept_one()
@@ -104,6 +108,8 @@ class Acceptor:
             except OSError as error:
                 self._rest(error)
                 return count
+            if monotonic() > until:
+                return count + 1
         return max(most, 0)
 
     def _accept_one(self) -> None:

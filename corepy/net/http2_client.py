@@ -32,6 +32,7 @@ CLOSING: Final = "the server closes the connection (GOAWAY)"
 
 _FRAME_HEADER: Final = 9
 _SETTINGS: Final = 4
+_GOAWAY: Final = 7
 _MOST_FRAME: Final = 16384
 _LAST_NUMBER: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**30
@@ -63,25 +64,36 @@ class Failure(NamedTuple):
     """Whether the server has certainly not processed it, so that it can be sent again."""
 
 
-class _FrameSizes:
-    """Checks the sizes of frames before h2 does, which first collects the whole frame."""
+class _Frames:
+    """Reads the headers of frames before h2 does, which first collects the whole frame."""
 
     def __init__(self) -> None:
         self._header = b""
         self._left = 0
         self._is_first = True
+        self._is_goaway = False
 
-    def check(self, data: bytes) -> None:
-        """Raise `ProtocolError` for a frame that is too large, or that cannot be the first one."""
-        at = self._left
+    def split(self, data: bytes) -> list[bytes]:
+        """Return `data` in pieces, which end behind each GOAWAY and at the end of the data.
+
+        Raise `ProtocolError` for a frame that is too large, or that cannot be the first one.
+        """
+        pieces: list[bytes] = []
+        start, at = 0, self._left
         while at < len(data):
+            if self._is_goaway:
+                pieces.append(data[start:at])
+                start = at
+                self._is_goaway = False
             header = (self._header + data[at : at + _FRAME_HEADER])[:_FRAME_HEADER]
-            if len(header) < _FRAME_HEADER:
-                self._header, self._left = header, 0
-                return
-            at += _FRAME_HEADER - len(self._header) + self._body_size(header)
-            self._header = b""
-        self._left = at - len(data)
+            at += _FRAME_HEADER - len(self._header)
+            self._header = header if at > len(data) else b""
+            if not self._header:
+                at += self._body_size(header)
+                self._is_goaway = header[3] == _GOAWAY
+        self._left = 0 if self._header else at - len(data)
+        pieces.append(data[start:])
+        return pieces
 
     def _body_size(self, header: bytes) -> int:
         if self._is_first and header[3] != _SETTINGS:
@@ -127,7 +139,7 @@ class HTTP2Client:
             },
         )
         self._http.initiate_connection()
-        self._frames = _FrameSizes()
+        self._frames = _Frames()
         self._most_body = most_body
         self._number = 1
         self._waiting: dict[int, tuple[Sequence[tuple[str, str]], bytes]] = {}
@@ -163,15 +175,15 @@ class HTTP2Client:
 
         Raises `ProtocolError`.
         """
-        self._frames.check(data)
         ended: list[Response | Failure] = []
-        for event in self._http.receive_data(data):
-            if isinstance(event, h2.events.ConnectionTerminated):
-                ended += self._close(event)
-                continue
-            found = self._take(event)
-            if found is not None:
-                ended.append(found)
+        for piece in self._frames.split(data):
+            for event in self._http.receive_data(piece):
+                if isinstance(event, h2.events.ConnectionTerminated):
+                    ended += self._close(event)
+                    continue
+                found = self._take(event)
+                if found is not None:
+                    ended.append(found)
         self._send()
         return ended
 
@@ -253,7 +265,7 @@ class HTTP2Client:
         """Process a GOAWAY; return the requests that the server will not answer.
 
         Those up to the last stream may still be answered (RFC 9113 section 6.8). For h2 the
-        connection is closed from here on, so its state is set back.
+        connection is closed from here on, so its state is set back before it gets further frames.
         """
         self.is_closing = True
         self._http.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN

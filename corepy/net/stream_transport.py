@@ -12,6 +12,7 @@ import asyncio
 import os
 import select
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     import logging
 
 EVENTS_PER_TURN: Final = 64
-"""Connections that are served in one turn of the event loop."""
+"""Connections that are served in one turn of the event loop, at most."""
+
+BUDGET: Final = 0.005
+"""Seconds after which the event loop may do other work; a TLS handshake takes up to a millisecond.
+
+The kernel reports the other connections again.
+"""
 
 SMALL_READ: Final = 2048
 """Bytes of the first read; a connection that fills it gets more."""
@@ -72,13 +79,15 @@ class StreamPoller:
         self._lost.append(transport)
 
     def _poll(self) -> None:
-        transports = self._transports
+        transports, until = self._transports, monotonic() + BUDGET
         self._is_polling = True
         try:
             for fd, mask in self._epoll.poll(0, EVENTS_PER_TURN):
                 transport = transports.get(fd)
                 if transport is not None:  # an earlier event may have ended it
                     transport.serve(mask)
+                    if monotonic() > until:
+                        break
         finally:
             self._is_polling = False
             if self._lost:
@@ -278,8 +287,12 @@ class StreamTransport:
             else:
                 self.close()
         except Exception as error:
-            self._log.exception("a connection was closed because of an error")
-            self._lose(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Close at once because of a fault of the protocol."""
+        self._log.exception("a connection was closed because of an error")
+        self._lose(error)
 
     def _write_more(self) -> None:
         try:
@@ -292,7 +305,10 @@ class StreamTransport:
         del self._buffer[:sent]
         if self._is_paused and len(self._buffer) <= self._low:
             self._is_paused = False
-            self._protocol.resume_writing()
+            try:
+                self._protocol.resume_writing()
+            except Exception as error:
+                self._fail(error)
         if self._buffer:
             return
         if self._closing:

@@ -31,6 +31,9 @@ LARGEST: Final = 48 * 1024
 BUFFER: Final = 2 * 1024 * 1024
 """Bytes of messages in queues, which the kernel grants to a process with CAP_NET_ADMIN."""
 
+MOST_MESSAGES: Final = 8
+"""Messages that are received at a time, so that the event loop may do other work."""
+
 _PREFIX: Final = "\0corepy-quic-"
 _LENGTHS: Final = struct.Struct("=HBBB")
 _CREDENTIALS: Final = struct.Struct("=iII")
@@ -104,16 +107,17 @@ class Relay:
         return orphaned
 
     def receive(self) -> list[Datagram]:
-        """Return the datagrams that other listeners have passed on."""
+        """Return the next datagrams that other listeners have passed on."""
         found: list[Datagram] = []
-        while True:
+        for _ in range(MOST_MESSAGES):
             try:
                 message, control, _, _ = self.sock.recvmsg(LARGEST, socket.CMSG_SPACE(12))
             except OSError:
-                return found
+                break
             if _is_ours(control):
                 with contextlib.suppress(struct.error):
                     found += _datagrams(message)
+        return found
 
     def close(self) -> None:
         """Close the socket; other listeners notice."""

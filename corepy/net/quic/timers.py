@@ -9,13 +9,18 @@ from __future__ import annotations
 import heapq
 from asyncio import get_running_loop
 from itertools import count
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 Owner = TypeVar("Owner")
+
+SPARE: Final = 64
+"""Entries that were replaced, beyond one for each owner, with which the heap is made anew."""
+
+_NEVER: Final = float("inf"), 0
 
 
 class Timers(Generic[Owner]):
@@ -26,8 +31,10 @@ class Timers(Generic[Owner]):
         self._loop = get_running_loop()
         self._fire = fire
         self._wanted: dict[Owner, float] = {}
-        self._queued: dict[Owner, float] = {}
-        self._heap: list[tuple[float, int, Owner]] = []
+        self._queued: dict[Owner, tuple[float, int]] = {}
+        # Entries that were replaced stay in the heap for a while, so it has no owners.
+        self._owners: dict[int, Owner] = {}
+        self._heap: list[tuple[float, int]] = []
         self._number = count()
         self._handle: asyncio.TimerHandle | None = None
 
@@ -35,9 +42,10 @@ class Timers(Generic[Owner]):
         """Call `fire` at `when` seconds of the loop's clock, and not at an earlier time."""
         if when is None:
             self._wanted.pop(owner, None)
+            self._unqueue(owner)
             return
         self._wanted[owner] = when
-        if when < self._queued.get(owner, float("inf")):
+        if when < self._queued.get(owner, _NEVER)[0]:
             self._queue(owner, when)
             self._schedule()
 
@@ -45,14 +53,25 @@ class Timers(Generic[Owner]):
         """Forget all owners."""
         self._wanted.clear()
         self._queued.clear()
+        self._owners.clear()
         self._heap.clear()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def _queue(self, owner: Owner, when: float) -> None:
-        self._queued[owner] = when
-        heapq.heappush(self._heap, (when, next(self._number), owner))
+        self._unqueue(owner)
+        entry = when, next(self._number)
+        self._queued[owner] = entry
+        self._owners[entry[1]] = owner
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > SPARE + 2 * len(self._queued):
+            self._heap = sorted(self._queued.values())
+
+    def _unqueue(self, owner: Owner) -> None:
+        entry = self._queued.pop(owner, None)
+        if entry is not None:
+            del self._owners[entry[1]]
 
     def _schedule(self) -> None:
         """Let the loop wake up for the first entry."""
@@ -69,13 +88,11 @@ class Timers(Generic[Owner]):
         self._handle = None
         now = self._loop.time()
         while self._heap and self._heap[0][0] <= now:
-            when, _, owner = heapq.heappop(self._heap)
-            if self._queued.get(owner) != when:
-                continue  # an earlier entry has replaced it
-            del self._queued[owner]
-            wanted = self._wanted.get(owner)
-            if wanted is None:
-                continue
+            owner = self._owners.get(heapq.heappop(self._heap)[1])
+            if owner is None:
+                continue  # another entry has replaced it
+            self._unqueue(owner)
+            wanted = self._wanted[owner]
             if wanted > now:
                 self._queue(owner, wanted)
                 continue

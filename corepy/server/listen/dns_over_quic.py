@@ -114,6 +114,8 @@ class DoQClient(QUICClient):
         number = event.stream_id
         stream = self.streams.get(number)
         if stream is None:
+            if not self.quic.accepts(number):
+                return  # the rest of a query that was cancelled
             stream = self.streams[number] = DoQStream(self, number)
         if stream.is_complete or stream.is_cancelled:
             return

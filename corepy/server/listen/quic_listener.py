@@ -12,6 +12,7 @@ from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import ConnectionLimit
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
+from corepy.net.quic.probe import is_answered
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
@@ -19,11 +20,10 @@ from corepy.server.listen.pending_limit import MAX_PENDING, PendingLimit
 from corepy.server.listen.proxied_datagrams import ProxiedDatagrams
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.quic_configuration import Configurations
-from corepy.server.listen.quic_probe import is_answered
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from aioquic.quic.configuration import QuicConfiguration
 
@@ -83,6 +83,7 @@ class QUICListener(Listener):
         self.local = sock.getsockname()
         """The address of the socket."""
         self._port = self.local[1].to_bytes(2, "big")
+        self._relayed: list[Datagram] = []
         self._received: list[Datagram] = []
         self._strangers: list[Datagram] = []
         self._is_processing = self._is_flushing = False
@@ -97,6 +98,7 @@ class QUICListener(Listener):
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
         self._check: asyncio.TimerHandle | None = None
         self._configurations = Configurations(self.application_protocol)
+        self._configuration: QuicConfiguration | None = None
         self._proxied: ProxiedDatagrams | None = None
         self._relay = Relay()
         clock = self._loop.time
@@ -140,7 +142,11 @@ class QUICListener(Listener):
 
     def configuration(self) -> QuicConfiguration | None:
         """Return the configuration for a new connection; None if there is no certificate."""
-        return self._configurations.current()
+        found = self._configurations.current()
+        if found is not self._configuration:
+            self._configuration = found
+            self._use_secret()
+        return found
 
     def begin(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
         """Return the application of a new connection."""
@@ -223,7 +229,10 @@ class QUICListener(Listener):
         for _ in range(ROUNDS):
             if len(self._received) > MOST_WAITING or self._receive_batch() < SLOTS:
                 break
-        if (self._received or self._strangers) and not self._is_processing:
+        self._process_soon()
+
+    def _process_soon(self) -> None:
+        if not self._is_processing:
             self._process()
 
     def _receive_batch(self) -> int:
@@ -265,25 +274,26 @@ class QUICListener(Listener):
 
     def _process(self) -> None:
         """Process some of the received datagrams, and the others in later turns of the loop."""
-        left = self._process_some(self._received)
+        left = self._process_some(self._relayed, is_relayed=True)
+        left += self._process_some(self._received)
         if not left:
-            self._process_some(self._strangers)
-        self._is_processing = bool(self._received or self._strangers)
+            left = self._process_some(self._strangers)
+        self._is_processing = bool(left or self._strangers)
         if self._is_processing:
             self._loop.call_soon(self._process)
 
-    def _process_some(self, waiting: list[Datagram]) -> int:
+    def _process_some(self, waiting: list[Datagram], *, is_relayed: bool = False) -> int:
         """Process the first of the datagrams that wait; return the number of the others."""
         if waiting:
             now = waiting[:PER_TURN]
-            left = self.demultiplexer.receive(now)
+            left = self.demultiplexer.receive(now, is_relayed=is_relayed)
             del waiting[: len(now) - len(left)]
         return len(waiting)
 
     def _on_relayed(self) -> None:
-        left: Sequence[Datagram] = self._relay.receive()
-        while left:  # few, since the other listener has limits of its own
-            left = self.demultiplexer.receive(left, is_relayed=True)
+        if len(self._relayed) <= MOST_WAITING:
+            self._relayed += self._relay.receive()
+        self._process_soon()
 
     # Time limits
 
@@ -346,7 +356,8 @@ class QUICListener(Listener):
     @property
     def is_drained(self) -> bool:
         """Whether no connection is open."""
-        return not self._received and not self._strangers and not self.connections
+        waiting = self._relayed or self._received or self._strangers
+        return not waiting and not self.connections
 
     def close(self) -> None:
         """Send the replies that are ready, close all connections, and close the sockets."""

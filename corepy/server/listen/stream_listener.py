@@ -91,16 +91,16 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
 
+    @property
+    @abc.abstractmethod
+    def pending(self) -> PendingQueries:
+        """The pending queries of this connection, the same object at all times."""
+
     def secured(self, tls: ssl.SSLObject) -> None:
         """Continue after a TLS handshake; nothing is sent or received before it.
 
         `connection_made` has been called before, at the beginning of the handshake.
         """
-
-    @property
-    @abc.abstractmethod
-    def pending(self) -> PendingQueries:
-        """The queries of this connection that have no answer yet."""
 
     @property
     @abc.abstractmethod
@@ -265,14 +265,14 @@ class StreamListener(Listener):
             self._lost.add(connection.pending)
 
     def _forget_lost(self) -> None:
-        self._lost = {runner for runner in self._lost if runner.waiting}
+        self._lost = {pending for pending in self._lost if pending.waiting}
         if self._lost:
             self.loop.call_later(LOST_INTERVAL, self._forget_lost)
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
-        runners = {connection.pending for connection in self.connections} | self._lost
-        return {query for runner in runners for query in runner.waiting}
+        found = {connection.pending for connection in self.connections} | self._lost
+        return {query for pending in found for query in pending.waiting}
 
     def status(self) -> dict[str, Any]:
         """Return the state of the listener for an operator."""

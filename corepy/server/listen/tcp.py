@@ -67,7 +67,6 @@ class TCPListener(StreamListener):
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
-    runner: ChainRunner
     identity: Identity = ANONYMOUS
     """The identity of all queries; a subclass for another transport may set it."""
 
@@ -92,7 +91,7 @@ class TCPConnection(StreamConnection):
 
     @property
     def pending(self) -> ChainRunner:
-        """The queries of this connection that have no answer yet."""
+        """The pending queries of this connection."""
         return self.runner
 
     @property

@@ -1,10 +1,6 @@
-"""The format of calls: gRPC over HTTP/2, with messages of one field in protocol buffers.
+"""The format of calls: gRPC over HTTP/2; `corepy.net.dns_packet` has that of the messages.
 
-    service coredns.dns.DnsService { rpc Query (DnsPacket) returns (DnsPacket) }
-    message DnsPacket { bytes msg = 1 }
-
-Sources: gRPC's PROTOCOL-HTTP2.md and statuscodes.md, the encoding of protocol buffers, and CoreDNS
-(pb/dns.proto).
+Sources: gRPC's PROTOCOL-HTTP2.md and statuscodes.md.
 """
 
 from __future__ import annotations
@@ -12,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from corepy.net.dns_packet import CONTENT_TYPE, MAX_PACKET, METHOD, PREFIX, PacketError, unpack
+
 if TYPE_CHECKING:
     from corepy.net.http2_client import Headers
-
-PATH: Final = "/coredns.dns.DnsService/Query"
 
 MOST_MESSAGE: Final = 65535
 """Size of the largest DNS message."""
 
-MOST_BODY: Final = 5 + 4 + MOST_MESSAGE
-"""Size of the largest response: the prefix, tag and length of the field, and the message.
+MOST_BODY: Final = PREFIX + MAX_PACKET
+"""Size of the largest response, as in CoreDNS (proxy.go).
 
-As in CoreDNS (proxy.go). A server that adds unknown fields to a message of this size is refused.
+A server that adds unknown fields to a message of this size is refused.
 """
 
 OK: Final = 0
@@ -35,12 +31,8 @@ _NAMES: Final = (
     "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 
-_PREFIX: Final = 5
-_FIELD: Final = 1
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_DIGITS: Final = 5
 _MOST_TEXT: Final = 200
-_MOST_VARINT: Final = 10
 
 
 class CallError(ValueError):
@@ -56,28 +48,13 @@ def request_headers(scheme: str, authority: str, milliseconds: int) -> list[tupl
     return [
         (":method", "POST"),
         (":scheme", scheme),
-        (":path", PATH),
+        (":path", METHOD),
         (":authority", authority),
         ("te", "trailers"),
-        ("content-type", "application/grpc"),
+        ("content-type", CONTENT_TYPE),
         ("grpc-timeout", f"{milliseconds}m"),
         ("user-agent", "corepy"),
     ]
-
-
-def encode(wire: bytes) -> bytes:
-    """Return the body of a request with a DNS message of up to 65,535 bytes."""
-    packet = bytes((_FIELD << 3 | _BYTES,)) + _varint(len(wire)) + wire
-    return b"\0" + len(packet).to_bytes(4, "big") + packet
-
-
-def _varint(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)
 
 
 def decode(headers: Headers, body: bytes, trailers: Headers) -> bytes:
@@ -86,13 +63,19 @@ def decode(headers: Headers, body: bytes, trailers: Headers) -> bytes:
     A response without a body has its status in the headers ("Trailers-Only").
     """
     _check_status(headers, trailers or headers)
-    if len(body) < _PREFIX:
+    if len(body) < PREFIX:
         raise CallError("response without a message")
     if body[0]:
         raise CallError("compressed message, although none was asked for")
-    if int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:
+    if int.from_bytes(body[1:PREFIX], "big") != len(body) - PREFIX:
         raise CallError("response with more or less than one message")
-    return _read_packet(body[_PREFIX:])
+    try:
+        message = unpack(body[PREFIX:])
+    except PacketError as error:
+        raise CallError(str(error)) from None
+    if len(message) > MOST_MESSAGE:
+        raise CallError("DNS message of more than 65535 bytes")
+    return message
 
 
 def _check_status(headers: Headers, trailers: Headers) -> None:
@@ -101,7 +84,7 @@ def _check_status(headers: Headers, trailers: Headers) -> None:
     status = headers.get(b":status", b"")
     if code is None and status != b"200":
         raise CallError(f"HTTP status {_shown(status)}")
-    if not headers.get(b"content-type", b"").startswith(b"application/grpc"):
+    if not headers.get(b"content-type", b"").startswith(CONTENT_TYPE.encode()):
         raise CallError("response that is not gRPC")
     if code is None:
         raise CallError("response without a status")
@@ -114,42 +97,3 @@ def _check_status(headers: Headers, trailers: Headers) -> None:
 
 def _shown(value: bytes) -> str:
     return value[:_MOST_TEXT].decode("ascii", "replace")
-
-
-def _read_packet(packet: bytes) -> bytes:
-    """Return the field `msg` of a DnsPacket; raises `CallError`.
-
-    As the format requires, unknown fields are skipped, and the last of several values counts. A
-    field with the default value, no bytes, may be absent.
-    """
-    message = b""
-    at = 0
-    while at < len(packet):
-        tag, at = _read_varint(packet, at)
-        kind, start = tag & 7, at
-        if kind == _VARINT:
-            at = _read_varint(packet, at)[1]
-        elif kind == _BYTES:
-            size, start = _read_varint(packet, at)
-            at = start + size
-        elif kind in (_FIXED64, _FIXED32):
-            at += 8 if kind == _FIXED64 else 4
-        else:
-            raise CallError("malformed message")
-        if at > len(packet) or not tag >> 3:
-            raise CallError("malformed message")
-        if tag == _FIELD << 3 | _BYTES:
-            message = packet[start:at]
-    if len(message) > MOST_MESSAGE:
-        raise CallError("DNS message of more than 65535 bytes")
-    return message
-
-
-def _read_varint(packet: bytes, at: int) -> tuple[int, int]:
-    """Return the number at an offset and the offset after it."""
-    number = 0
-    for index, byte in enumerate(packet[at : at + _MOST_VARINT]):
-        number |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return number, at + index + 1
-    raise CallError("malformed message")

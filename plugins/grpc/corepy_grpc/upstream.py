@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from corepy.dns import Reply
 from corepy.dns.constants import NXDOMAIN, rcode_name
 from corepy.dns.form_error import FormError
+from corepy.net.dns_packet import pack
 from corepy_grpc import metrics
 from corepy_grpc.connection import Connection, Lost
-from corepy_grpc.messages import NOT_FOUND, CallError, decode, encode, request_headers
+from corepy_grpc.messages import NOT_FOUND, CallError, decode, request_headers
 
 if TYPE_CHECKING:
     from corepy.net.http2_client import Response
@@ -116,7 +117,7 @@ class Upstream:
 
     async def _call(self, wire: bytes, deadline: float) -> Response:
         """Return the response; a call that is lost with its connection is repeated once."""
-        body = encode(wire)
+        body = pack(wire)
         for attempt in range(1, _ATTEMPTS + 1):
             connection = self._connection
             if connection is None or not connection.is_usable:

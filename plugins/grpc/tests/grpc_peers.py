@@ -8,8 +8,8 @@ import h2.connection
 import h2.events
 import h2.settings
 
+from corepy.net.dns_packet import pack
 from corepy.testing import query
-from corepy_grpc.messages import encode
 
 OK_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
 OK = [("grpc-status", "0")]
@@ -41,7 +41,7 @@ class Call:
 
     def answer(self, wire=None):
         self.head()
-        self.data(encode(reply_to(self.wire) if wire is None else wire))
+        self.data(pack(reply_to(self.wire) if wire is None else wire))
         self.end()
 
 

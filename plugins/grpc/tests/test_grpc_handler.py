@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from corepy.dns import Reply
+from corepy.net.dns_packet import pack
 from corepy.plugin import Pending, Wakeups
 from corepy.testing import link, make_request, serve, set_up
 from corepy.testing.certificates import Authority
@@ -17,7 +18,6 @@ from corepy.testing.chain import Recorder
 from corepy_grpc import handler as handler_module
 from corepy_grpc import metrics
 from corepy_grpc.handler import GRPC, query_body
-from corepy_grpc.messages import encode
 from corepy_grpc.policies import Random, RoundRobin, Sequential
 from corepy_grpc.upstream import Target, UpstreamError
 
@@ -274,7 +274,7 @@ class GRPCIOServer:
             reply.add_answer(
                 dnslib.RR(query.q.qname, ttl=60, rdata=dnslib.A(f"192.0.2.{number % 256}"))
             )
-        return encode(bytes(reply.pack()))[5:]
+        return pack(bytes(reply.pack()))[5:]
 
     def __enter__(self):
         return self

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corepy.net.dns_packet import pack
 from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy.testing.certificates import EXPIRED, Authority
 from corepy.testing.helper_module import helper_module
 from corepy.testing.polling import until
 from corepy_grpc import upstream as upstream_module
-from corepy_grpc.messages import CallError, decode, encode
+from corepy_grpc.messages import CallError, decode
 from corepy_grpc.upstream import Target, Upstream, UpstreamError
 
 peers = helper_module(__file__, "grpc_peers")
@@ -84,14 +85,14 @@ def test_a_call():
 
 def in_frames(call):
     call.head()
-    for byte in encode(reply_to(call.wire)):
+    for byte in pack(reply_to(call.wire)):
         call.data(bytes((byte,)))
     call.end()
 
 
 def with_unknown_fields(call):
     call.head()
-    packet = encode(reply_to(call.wire))[5:]
+    packet = pack(reply_to(call.wire))[5:]
     packet = b"\x10\x05" + b"\x1a\x03abc" + b"\x21" + bytes(8) + b"\x2d" + bytes(4) + packet
     call.data(b"\0" + len(packet).to_bytes(4, "big") + packet)
     call.end()
@@ -142,7 +143,7 @@ RESPONSES = {
     "status without a name": (trailers_only("99"), "status 99"),
     "status that is no number": (trailers_only("many"), "UNKNOWN"),
     "status of many digits": (trailers_only("9" * 30), "UNKNOWN"),
-    "no status": (body(encode(b""), [("a", "b")]), "response without a status"),
+    "no status": (body(pack(b""), [("a", "b")]), "response without a status"),
     "no message": (body(b""), "response without a message"),
     "empty message": (body(NONE), "message"),
     "compressed": (body(b"\1\0\0\0\0"), "compressed message, although none was asked for"),
@@ -152,7 +153,7 @@ RESPONSES = {
     "field beyond the end": (body(framed(b"\x0a\x09")), "malformed message"),
     "group": (body(framed(b"\x0b")), "malformed message"),
     "field 0": (body(framed(b"\x02\x00")), "malformed message"),
-    "not DNS": (body(encode(bytes(11))), "message"),
+    "not DNS": (body(pack(bytes(11))), "message"),
     "HTTP error": (body(b"no", headers=PLAIN), "response that is not gRPC"),
     "HTTP error alone": (only_headers((":status", "502")), "HTTP status 502"),
     "web page": (
@@ -374,11 +375,11 @@ def test_any_body(data):
 
 @given(st.binary(max_size=300))
 def test_messages_are_decoded_as_they_were_encoded(wire):
-    assert decode(HEADERS, encode(wire), TRAILERS) == wire
+    assert decode(HEADERS, pack(wire), TRAILERS) == wire
 
 
 def test_the_largest_message():
-    largest = encode(bytes(65535))
+    largest = pack(bytes(65535))
     assert len(largest) == 5 + 4 + 65535
     assert decode(HEADERS, largest, TRAILERS) == bytes(65535)
     with pytest.raises(CallError, match="more than 65535 bytes"):

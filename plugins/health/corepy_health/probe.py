@@ -160,6 +160,14 @@ async def ask_grpc(host: str, port: int) -> None:
     await _ask_http(host, port, "h2", request, _SETTINGS[3:])
 
 
+async def ask_quic(host: str, port: int) -> None:
+    """Ask for the versions of QUIC and wait for the answer; raises OSError."""
+    from corepy.net.quic.probe import is_answered
+
+    if not await is_answered(_sockaddr(host, port)):
+        raise ConnectionAbortedError(errno.ECONNABORTED, "QUIC failed")
+
+
 async def _ask_http(host: str, port: int, protocol: str, request: bytes, start: bytes) -> None:
     """Send a request over TLS, and without it to a listener that has none; raises OSError.
 
@@ -179,6 +187,8 @@ _CLIENTS: Final = {
     "tls": (("tls", ask_tls),),
     "https": (("https", ask_https),),
     "grpc": (("grpc", ask_grpc),),
+    "quic": (("quic", ask_quic),),
+    "https3": (("https3", ask_quic),),
 }
 """The protocols of each transport that is checked, with their clients."""
 

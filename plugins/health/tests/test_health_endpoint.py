@@ -140,6 +140,18 @@ def test_notices_a_deaf_listener_for_http(encrypted, forgiving, scheme, is_plain
         wait_for_answers(server)
 
 
+@pytest.mark.parametrize("scheme", ["quic", "https3"])
+def test_notices_a_deaf_listener_for_quic(encrypted, forgiving, scheme) -> None:
+    text = re.sub(r"\{\nclient_auth.*\n\}", "", encrypted).replace("tls://", f"{scheme}://")
+    with serve(text) as server:
+        (target,) = health_of(server)._targets
+        wait_for_answers(server)
+        with Deaf(server, "udp"):
+            wait_until(lambda: target.is_late)
+            assert target.label == f"{scheme} 127.0.0.1:{server.address[1]}"
+        wait_for_answers(server)
+
+
 def test_a_server_that_waits_for_its_certificate_is_healthy(encrypted, monkeypatch) -> None:
     with serve(encrypted) as server:
         (endpoint,) = server.server.endpoints.values()

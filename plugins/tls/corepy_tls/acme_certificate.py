@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -108,7 +107,6 @@ class AcmeCertificate:
         version = file_version(self._path)
         if version is None or version == self._version:
             return
-        self._version = version
         stored = read_json(self._path)
         try:
             issued = Issued(
@@ -118,9 +116,13 @@ class AcmeCertificate:
                 float(stored["end"]),
             )
             create_context(Material(issued.chain, issued.key), ClientAuth.NONE)
+        except OSError:
+            return  # the process is out of descriptors; the next look comes soon
         except (AttributeError, KeyError, TypeError, ValueError):
+            self._version = version
             LOG.error("%s is damaged", self._path)
             return
+        self._version = version
         self.issued = issued
         self.fingerprint = hashlib.sha256(issued.chain + issued.key).digest()
 
@@ -163,15 +165,15 @@ class AcmeCertificate:
     async def _attempt(self) -> None:
         """Order a certificate unless another process is doing so."""
         try:
-            descriptor = await in_thread(lambda: lock(self.settings.storage))
-            if descriptor is None:
+            held = await in_thread(lambda: lock(self.settings.storage))
+            if held is None:
                 return
             try:
                 await in_thread(self.load)
                 if await in_thread(self.seconds_until_due) <= 0:
                     await self._order()
             finally:
-                os.close(descriptor)
+                held.release()
         except OSError as error:
             problem = f"cannot use the folder {self.settings.storage}: {error.strerror}"
             if problem != self.problem:  # it is tried again every few seconds

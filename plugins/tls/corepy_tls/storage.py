@@ -46,19 +46,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def lock(storage: Path) -> int | None:
-    """Lock a storage folder for this process; None if another one has the lock.
+class Lock:
+    """A lock on a storage folder until `release`; also if the result of a thread is dropped."""
 
-    Returns a descriptor: closing it ends the lock, and so does the kernel at the end of the
-    process. Raises OSError.
-    """
+    def __init__(self, descriptor: int) -> None:
+        """Take a locked descriptor: closing it ends the lock, as does the end of the process."""
+        self.descriptor = descriptor
+
+    def release(self) -> None:
+        """End the lock."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def lock(storage: Path) -> Lock | None:
+    """Lock a storage folder for this process; None if it is locked. Raises OSError."""
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    found = Lock(os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return descriptor
+        fcntl.flock(found.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return found

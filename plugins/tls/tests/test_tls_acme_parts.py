@@ -1,12 +1,14 @@
 """The parts of the ACME form: challenges, files, times, and a CA that answers anything."""
 
 import asyncio
+import errno
 import json
 import os
 import re
 import ssl
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -111,10 +113,49 @@ def test_one_process_at_a_time(tmp_path):
     first = lock(tmp_path)
     assert first is not None
     assert lock(tmp_path) is None
-    os.close(first)
+    first.release()
     again = lock(tmp_path)
     assert again is not None
-    os.close(again)
+    again.release()
+
+
+def test_a_lock_is_not_kept_by_an_attempt_that_is_cancelled(settings, monkeypatch):
+    """A reload ends the attempts of the former generation, also while a thread locks."""
+    may_lock, has_locked = threading.Event(), threading.Event()
+
+    def slow_lock(storage):
+        may_lock.wait()
+        try:
+            return lock(storage)
+        finally:
+            has_locked.set()
+
+    async def main():
+        task = asyncio.create_task(AcmeCertificate(settings)._attempt())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        may_lock.set()
+        has_locked.wait()
+        async with asyncio.timeout(30):
+            while (again := lock(settings.storage)) is None:  # noqa: ASYNC110 a thread ends
+                await asyncio.sleep(0)
+        again.release()
+
+    monkeypatch.setattr(acme_certificate, "lock", slow_lock)
+    asyncio.run(main())
+
+
+def test_a_certificate_is_read_later_when_there_are_no_descriptors(settings, pairs, monkeypatch):
+    certificate = AcmeCertificate(settings)
+    store(certificate, 0, 1, pairs[0])
+    with monkeypatch.context() as patch:
+        error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        patch.setattr(acme_certificate, "create_context", Mock(side_effect=error))
+        certificate.load()
+    assert certificate.issued is None
+    certificate.load()
+    assert certificate.issued is not None
 
 
 @pytest.fixture
@@ -217,10 +258,10 @@ def test_a_folder_that_cannot_be_used(tmp_path, caplog):
 def test_an_attempt_waits_for_that_of_another_process(settings, monkeypatch):
     certificate = AcmeCertificate(settings)
     monkeypatch.setattr(certificate, "_order", lambda: pytest.fail("two at a time"))
-    descriptor = lock(settings.storage)
-    assert descriptor is not None
+    held = lock(settings.storage)
+    assert held is not None
     asyncio.run(certificate._attempt())
-    os.close(descriptor)
+    held.release()
     write_json(certificate._attempts, {"not_before": time.time() + 100})  # it has just ended
     asyncio.run(certificate._attempt())
 

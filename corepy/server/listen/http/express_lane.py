@@ -68,6 +68,7 @@ class ExpressLane:
         "_h2",
         "_known",
         "_stream_window",
+        "_table_size",
         "version",
     )
 
@@ -77,6 +78,7 @@ class ExpressLane:
         self._known: dict[bytes, Known] = {}
         self._first: object = None
         self._count = 0
+        self._table_size = h2.decoder.header_table_size
         self._consumed = 0  # bytes of content that the client may not send again yet
         self._stream_window = 0
         self.version = 0
@@ -90,12 +92,14 @@ class ExpressLane:
     def look_at_table(self) -> None:
         """Forget all blocks if the compression table has changed.
 
-        A change adds an entry, which is then the first one, or removes some of the last ones.
+        A change adds an entry, which is then the first one, or removes some of the last ones. With
+        another size, the table accepts entries for which it had no room, or the reverse.
         """
-        entries = self._h2.decoder.header_table.dynamic_entries
+        decoder = self._h2.decoder
+        entries, size = decoder.header_table.dynamic_entries, decoder.header_table_size
         first = entries[0] if entries else None
-        if first is not self._first or len(entries) != self._count:
-            self._first, self._count = first, len(entries)
+        if first is not self._first or len(entries) != self._count or size != self._table_size:
+            self._first, self._count, self._table_size = first, len(entries), size
             self.version += 1
             self._known.clear()
 
@@ -120,7 +124,7 @@ class ExpressLane:
         if flags & _PRIORITY:  # deprecated (RFC 9113 section 5.3.2)
             start += _PRIORITY_SIZE
         known = self._known.get(buffer[start:stop])
-        if known is None or flags & ~_PRIORITY != known.flags:
+        if known is None or flags & ~_PRIORITY != known.flags or stop > len(buffer):
             return 0
         message = known.message
         size = 0

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from hyperframe.frame import SettingsFrame
 
 from corepy.corefile.zones import SCHEMES
-from corepy.net.descriptors import descriptor_limit
 from corepy.net.http_probe import answers
 from corepy.plugin import GRPCLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys
 from corepy.server.listen.http.grpc_exchange import GRPCApplication
 from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.http_listener import H2, PREFACE, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
-from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -41,9 +39,9 @@ class GRPCListener(HTTPListener):
         super().swap(router, config)
         self._max_streams = config.get(GRPCLimits).max_streams
 
-    def most_connections(self, config: ListenerConfig) -> int:
-        """Return the maximum number of connections; without one, what the descriptors allow."""
-        return config.get(GRPCLimits).max_connections or max(descriptor_limit() // SHARE, 1)
+    def connection_limit(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; see `HTTPListener.connection_limit`."""
+        return config.get(GRPCLimits).max_connections
 
     def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
         """Return a session of HTTP/2, also for a client without ALPN."""

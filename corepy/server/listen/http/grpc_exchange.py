@@ -9,17 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from corepy.dns import HTTPFacts
+from corepy.net.dns_packet import CONTENT_TYPE, METHOD, SERVICE, pack
 from corepy.server.listen.http import doh
 from corepy.server.listen.http.grpc_messages import (
-    CONTENT_TYPE,
-    METHOD,
     OK,
-    SERVICE,
     UNIMPLEMENTED,
     UNKNOWN,
     GRPCError,
     MessageReader,
-    pack,
 )
 
 if TYPE_CHECKING:

@@ -16,11 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
 from h2 import events
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
 from hyperframe.frame import (
     ContinuationFrame,
     GoAwayFrame,
@@ -33,6 +30,7 @@ from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 from corepy.server.listen.http.credit import Credit
 from corepy.server.listen.http.express_lane import WAIT, ExpressLane
+from corepy.server.listen.http.h2_state import MAX_HEAD, new_state, settings_frame
 from corepy.server.listen.http.streams import Streams
 
 if TYPE_CHECKING:
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 
 MAX_FRAME: Final = 16_384
 """Bytes of a received frame without its header: the least that HTTP/2 allows."""
-
-MAX_HEAD: Final = 32_768
-"""Bytes of the header fields of a request, compressed as well as not."""
 
 LARGEST_STREAM_LIMIT: Final = 1000
 """Open streams of a connection for which no limit is configured."""
@@ -59,12 +54,6 @@ _END_HEADERS: Final = 4
 _PADDED: Final = 8
 _PRIORITY: Final = 32
 _PRIORITY_SIZE: Final = 5
-_CONFIG: Final = H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 _BLOCKS: Final = (HeadersFrame.type, ContinuationFrame.type)
 
 
@@ -85,7 +74,7 @@ class HTTP2Session:
         """
         self._connection = connection
         most = max_streams or LARGEST_STREAM_LIMIT
-        self._h2 = _new(most)
+        self._h2 = new_state(most)
         self.lane = ExpressLane(connection, self._h2, count) if count else None
         self.credit = Credit(monotonic())
         self._streams = Streams(connection, application, self._h2, self, most)
@@ -94,7 +83,7 @@ class HTTP2Session:
         self._preface_left = _PREFACE
         self._block_size = 0  # of a header block that is not complete
         self.is_behind = self.has_ended = False
-        connection.send(_settings(most))
+        connection.send(settings_frame(most))
 
     @property
     def is_idle(self) -> bool:
@@ -223,12 +212,27 @@ class HTTP2Session:
 
     def expire(self, now: float) -> None:
         """Reset the streams of slow clients; end a connection whose frame does not arrive."""
+        try:
+            self._expire(now)
+        except Exception as error:
+            self.break_off(error)
+
+    def _expire(self, now: float) -> None:
         timeouts = self._connection.timeouts
-        if self._buffer and not self.is_behind and now - self._since > timeouts.read:
-            self.fail(ErrorCodes.ENHANCE_YOUR_CALM)
-            return
+        if self._buffer and not self.is_behind:
+            self._pass_waiting(now)
+            if self._buffer and now - self._since > timeouts.read:
+                self.fail(ErrorCodes.ENHANCE_YOUR_CALM)
+                return
         self._streams.reset_late(now, timeouts)
         self.emit()
+
+    def _pass_waiting(self, now: float) -> None:
+        """Pass a request to h2 whose content the lane awaits: then only its stream is slow."""
+        stop = HEADER_SIZE + int.from_bytes(self._buffer[:3], "big")
+        if len(self._buffer) >= stop:
+            frame, self._buffer = self._buffer[:stop], self._buffer[stop:]
+            self._take(frame, now)
 
     def begin_drain(self) -> None:
         """Ask the client for no new streams; those that it opens meanwhile are answered."""
@@ -263,37 +267,3 @@ def _block_of(frame: bytes) -> bytes:
     if frame[3] != HeadersFrame.type or flags & (_END_HEADERS | _PADDED) != _END_HEADERS:
         return b""
     return frame[HEADER_SIZE + (_PRIORITY_SIZE if flags & _PRIORITY else 0) :]
-
-
-def _settings(max_streams: int) -> bytes:
-    values = {
-        SettingCodes.MAX_CONCURRENT_STREAMS: max_streams,
-        SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
-    }
-    return SettingsFrame(
-        0, settings={int(code): value for code, value in values.items()}
-    ).serialize()
-
-
-class _Connection(H2Connection):
-    """h2 keeps 65,536 closed streams of each connection, which are several MB."""
-
-    MAX_CLOSED_STREAMS = 1000
-
-
-def _new(max_streams: int) -> H2Connection:
-    """Return the state of a connection; the caller sends the settings.
-
-    h2 would end the connection at a stream too many. A client may not have seen the limit yet, so
-    the session resets such a stream, and h2 has a higher limit.
-    """
-    connection = _Connection(_CONFIG)
-    values = {
-        SettingCodes.MAX_CONCURRENT_STREAMS: 2 * max_streams + 100,
-        SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
-    }
-    connection.local_settings = Settings(client=False, initial_values=values)
-    connection.decoder.max_header_list_size = MAX_HEAD
-    connection.initiate_connection()
-    connection.clear_outbound_data_buffer()
-    return connection

@@ -85,7 +85,7 @@ class HTTPConnection(StreamConnection):
 
     @property
     def pending(self) -> StreamQueries:
-        """The queries of this connection that have no answer yet."""
+        """The pending queries of this connection."""
         return self.runner
 
     @property

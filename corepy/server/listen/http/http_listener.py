@@ -5,10 +5,13 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from corepy.net.descriptors import descriptor_limit
+from corepy.plugin import Timeouts
 from corepy.server.listen.http.http_connection import HTTPConnection
-from corepy.server.listen.stream_listener import StreamConnection, StreamListener
+from corepy.server.listen.stream_listener import SHARE, StreamConnection, StreamListener
 
 if TYPE_CHECKING:
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.http.http_exchange import Session
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -26,6 +29,15 @@ class HTTPListener(StreamListener):
     def new_connection(self) -> StreamConnection:
         """Return the protocol for a connection that is being accepted."""
         return HTTPConnection(self)
+
+    @abc.abstractmethod
+    def connection_limit(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections of the transport's plugin; 0 for no limit."""
+
+    def most_connections(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; without one, what the descriptors allow."""
+        given = config.get(Timeouts).max_connections or self.connection_limit(config)
+        return given or max(descriptor_limit() // SHARE, 1)
 
     @abc.abstractmethod
     def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.corefile.zones import SCHEMES
-from corepy.net.descriptors import descriptor_limit
 from corepy.net.http_probe import answers
 from corepy.plugin import HTTPSLimits, ProxyPolicy, Timeouts, TLSSetting, TSIGKeys, metrics
 from corepy.server.listen.http import doh
@@ -15,7 +14,6 @@ from corepy.server.listen.http.http2 import HTTP2Session
 from corepy.server.listen.http.http_listener import H2, HTTP1, HTTPListener
 from corepy.server.listen.http.plaintext import encryption_problem
 from corepy.server.listen.status_query import status_query
-from corepy.server.listen.stream_listener import SHARE
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -48,9 +46,9 @@ class HTTPSListener(HTTPListener):
         super().__init__(sock, context)
         self._counter = doh.ResponseCounter(RESPONSES, context.label)
 
-    def most_connections(self, config: ListenerConfig) -> int:
-        """Return the maximum number of connections; without one, what the descriptors allow."""
-        return config.get(HTTPSLimits).max_connections or max(descriptor_limit() // SHARE, 1)
+    def connection_limit(self, config: ListenerConfig) -> int:
+        """Return the maximum number of connections; see `HTTPListener.connection_limit`."""
+        return config.get(HTTPSLimits).max_connections
 
     def new_session(self, connection: HTTPConnection, protocol: str | None) -> Session:
         """Return the session for a protocol; see `HTTPListener.new_session`."""
