@@ -127,9 +127,10 @@ compiled: $(READY)
 
 # The tests of compiled modules, and those that start whole servers, except slow ones about other parts.
 TESTS_COMPILED = tests/compiled $(wildcard $(addprefix tests/test_,dns_*.py net_*.py server_*.py traffic_*.py)) tests/fuzz \
-	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py gates.py greedy_clients.py handover.py identity.py \
-	metrics_processes.py names_changed.py odd_environments.py plugin_pending.py plugin_zone_matching.py reply_series.py \
-	run_server.py supervise_exchange.py supervise_upgrades.py transports.py) \
+	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py gates.py greedy_clients.py grpc_transport.py \
+	handover.py https_http2.py https_lifecycle.py identity.py metrics_processes.py names_changed.py odd_environments.py \
+	plugin_pending.py plugin_zone_matching.py quic_connections.py quic_queries.py reply_series.py run_server.py \
+	supervise_exchange.py supervise_upgrades.py transports.py) \
 	$(shell $(BIN)/python tools/plugin_folders.py --compiled)
 # Optimization takes the compiler twice as long, and tests mostly wait; make fresh tests the optimized form.
 test-compiled: export MYPYC_OPT_LEVEL ?= 0

@@ -48,6 +48,10 @@ _OPTIONS: Final = (
     "--no-site-packages",
     "--ignore-missing-imports",
     "--config-file=",
+    # mypyc lays out the objects of such a class as if it had no base, which corrupts memory. The
+    # modules that are not compiled may have such classes.
+    "--disallow-subclassing-any",
+    "--follow-imports=silent",
 )
 
 _FLAGS: Final = ["-fvisibility=hidden", "-fno-plt"]
@@ -69,12 +73,36 @@ _CORRECTIONS: Final = (
     # The class keeps a freed object for its next one.
     (re.compile(r"(?=if \(\w+_free_instance == NULL\))"), f"{_CLEAR}\n"),
 )
-"""Corrections of generated C code.
+"""Corrections of generated C code: weak references.
 
 Objects of classes with a base that is not compiled accept weak references. For mypyc 2.4 the first
 reference is an attribute, which it counts down instead of telling the references that their object
 is freed: a reference that outlives it crashes the process. The garbage collector clears the
 references itself, so only freeing has to (reference count 0).
+"""
+
+_ASSIGNMENT: Final = re.compile(
+    r"(?P<release>(?:if \([^;{}\n]*\) \{\s*)?"
+    r"CPy_DECREF\((?P<attribute>[^;\n]*?->\w+)(?:\.f\d+)?\);\s*"
+    r"(?:CPy(?:Tagged)?_DECREF\((?P=attribute)\.f\d+\);\s*)*"
+    r"(?:\}\s*)?)"
+    r"(?P=attribute) = (?P<value>[^;]+);"
+)
+"""The assignment to an attribute in generated C code: release of the old value, then the new one.
+
+Freeing the old value may run any code, such as the `__del__` of an object that it refers to. Code
+that reads the attribute would get the old value, which would be freed twice.
+"""
+
+_REUSE: Final = re.compile(
+    r"if \((?P<kept>\w+_free_instance) == NULL\) \{\s*(?P=kept) = self;\s*"
+    r"(?P<reset>(?s:.*?))return;\s*\}\s*"
+    r"(?P<begin>CPy_TRASHCAN_BEGIN\([^;\n]*\))\s*(?P<free>(?s:.*?))(?=CPy_TRASHCAN_END)"
+)
+"""The code that frees an object of a class that keeps one freed object for its next one.
+
+It offers the object before its attributes are freed. Code that runs meanwhile and makes an object
+of the class would get this one, and lose its attributes.
 """
 
 
@@ -158,8 +186,28 @@ def _correct(file: Path) -> None:
     code = corrected = file.read_text(encoding="utf-8")
     for wrong, right in _CORRECTIONS:
         corrected = wrong.sub(right, corrected)
+    corrected = _ASSIGNMENT.sub(_assign_first, corrected)
+    corrected = _REUSE.sub(_reset_first, corrected)
     if corrected != code:
         file.write_text(corrected, encoding="utf-8")
+
+
+def _assign_first(found: re.Match[str]) -> str:
+    """Return the assignment with the release of the old value at its end."""
+    attribute = found["attribute"]
+    release = found["release"].replace(attribute, "replaced")
+    return (
+        f"{{ __typeof__({attribute}) replaced = {attribute};\n"
+        f"{attribute} = {found['value']};\n{release}}}"
+    )
+
+
+def _reset_first(found: re.Match[str]) -> str:
+    """Return code that frees the attributes of an object before it keeps the object."""
+    return (
+        f"{found['begin']}\n{found['reset']}if ({found['kept']} == NULL) {{\n"
+        f"{found['kept']} = self;\n}} else {{\n{found['free']}}}\n"
+    )
 
 
 def _suffix() -> str:

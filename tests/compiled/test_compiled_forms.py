@@ -76,3 +76,28 @@ def test_weak_references_never_point_to_freed_objects():
         assert outcomes[f"corepy.{name}"] == "cleared"
     assert outcomes["corepy.dns.edns.__mypyc_lambda__0_obj"] == "cleared"  # freed ones are kept
     assert outcomes["corepy.dns.message.Request"] == "refused"
+
+
+@pytest.mark.parametrize("case", ["setter", "assignment", "reuse"])
+def test_code_that_runs_while_an_object_is_freed(case):
+    """mypyc frees before it assigns, and reuses objects too early; tools/compile_modules.py corrects both."""
+    program = [sys.executable, str(Path(__file__).with_name("code_while_freeing.py")), case]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_base_class_without_types_is_refused(tmp_path):
+    """Objects of such a class would overwrite their own attributes."""
+    module = tmp_path / "corepy/a.py"
+    module.parent.mkdir()
+    module.write_text("from h2.connection import H2Connection\nclass A(H2Connection): ...\n")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[tool.corepy.compile]\nmodules = ["corepy.a"]')
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from compile_modules import compile_into; compile_into(*map(Path, sys.argv[2:]))"
+    )
+    program = [sys.executable, "-c", code, ROOT / "tools", tmp_path / "out", tmp_path]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert 'corepy/a.py:2: error: Class cannot subclass "H2Connection"' in done.stdout + done.stderr
