@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from corepy.dns.address import host_port
 from corepy.net.quic import handshakes
 from corepy.net.quic.identifiers import ID_SIZE, destination
-from corepy.net.quic.probe import probe
 from corepy.net.quic.tickets import Tickets
+from corepy.net.quic.version_probe import probe
 from corepy.server.listen import quic_listener
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module

@@ -12,7 +12,7 @@ from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import ConnectionLimit
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
-from corepy.net.quic.probe import is_answered
+from corepy.net.quic.version_probe import is_answered
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background
