@@ -18,8 +18,8 @@ from corepy.net.quic import handshakes, server_connection
 from corepy.net.quic.datagram_relay import Datagram
 from corepy.net.quic.demultiplexer import _Farewell
 from corepy.net.quic.identifiers import ID_SIZE, destination
-from corepy.net.quic.probe import probe
 from corepy.net.quic.tickets import Tickets
+from corepy.net.quic.version_probe import probe
 from corepy.server.listen import quic_listener
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module

@@ -13,7 +13,7 @@ from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.fair_queue import FairQueue
 from corepy.net.quic.datagram_relay import Datagram, Relay
 from corepy.net.quic.demultiplexer import Demultiplexer
-from corepy.net.quic.probe import is_answered
+from corepy.net.quic.version_probe import is_answered
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts, TLSSetting
 from corepy.server.contain.failure_report import report_background

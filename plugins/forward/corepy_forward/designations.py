@@ -54,7 +54,7 @@ class Designations(NamedTuple):
     """In the order in which they are to be tried."""
 
     ttl: int
-    """Seconds for which it is valid; 0 without one."""
+    """Seconds for which it is valid; 0 without records."""
 
 
 def read(wire: bytes) -> Designations:

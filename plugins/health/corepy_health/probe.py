@@ -162,7 +162,7 @@ async def ask_grpc(host: str, port: int) -> None:
 
 async def ask_quic(host: str, port: int) -> None:
     """Ask for the versions of QUIC and wait for the answer; raises OSError."""
-    from corepy.net.quic.probe import is_answered
+    from corepy.net.quic.version_probe import is_answered
 
     if not await is_answered(_sockaddr(host, port)):
         raise ConnectionAbortedError(errno.ECONNABORTED, "QUIC failed")

@@ -15,7 +15,7 @@ PLAINTEXT: Final = "plaintext"
 
 
 def setup(controller: Controller) -> None:
-    """Store the limits of the block, without a handler."""
+    """Store the limits of the block; the directive has no handler."""
     for _ in controller.single():
         controller.arguments(0, 0)
         given: dict[str, Any] = {}

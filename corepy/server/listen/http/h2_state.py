@@ -1,8 +1,4 @@
-"""The state of h2 for one connection of the server, and the settings that a client is told.
-
-This module is interpreted, also in the compiled form: a compiled class cannot have a base that sets
-its attributes itself.
-"""
+"""The state of h2 for one connection of the server, and the settings that a client is told."""
 
 from __future__ import annotations
 
