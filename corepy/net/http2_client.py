@@ -21,6 +21,8 @@ import h2.settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyperframe.frame import Frame, GoAwayFrame
+
 ProtocolError = h2.exceptions.ProtocolError
 """Raised for input after which the connection cannot be used any more."""
 
@@ -61,6 +63,22 @@ class Failure(NamedTuple):
     reason: str
     is_unprocessed: bool
     """Whether the server has certainly not processed it, so that it can be sent again."""
+
+
+class _Connection(h2.connection.H2Connection):
+    """A connection that goes on after GOAWAY.
+
+    For h2 it is closed then: the rest of the input would be a violation of the protocol, and what
+    was not sent yet is lost. But a server may answer the open requests (RFC 9113 section 6.8), and
+    their responses often arrive together with the frame.
+    """
+
+    def _receive_goaway_frame(
+        self, frame: GoAwayFrame
+    ) -> tuple[list[Frame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
 
 
 class _FrameSizes:
@@ -117,7 +135,7 @@ class HTTP2Client:
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
-        self._http = h2.connection.H2Connection(config)
+        self._http = _Connection(config)
         self._http.local_settings = h2.settings.Settings(
             client=True,
             initial_values={
@@ -252,11 +270,9 @@ class HTTP2Client:
     def _close(self, event: h2.events.ConnectionTerminated) -> list[Failure]:
         """Process a GOAWAY; return the requests that the server will not answer.
 
-        Those up to the last stream may still be answered (RFC 9113 section 6.8). For h2 the
-        connection is closed from here on, so its state is set back.
+        Those up to the last stream may still be answered.
         """
         self.is_closing = True
-        self._http.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
         last = _LAST_NUMBER if event.last_stream_id is None else event.last_stream_id
         lost = [number for number in self._exchanges if number > last]
         for number in lost:
