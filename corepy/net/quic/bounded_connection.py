@@ -45,8 +45,8 @@ class BoundedConnection(QuicConnection):
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
         """Announce that the peer may send more on a stream, when half of its window is used."""
-        delivered = stream.receiver.starting_offset()
-        if not stream.max_stream_data_local or stream.receiver.is_finished:
+        delivered, number = stream.receiver.starting_offset(), stream.stream_id
+        if not stream.max_stream_data_local or stream.receiver.is_finished or number is None:
             return
         if stream.max_stream_data_local - delivered < self._stream_window // 2:
             stream.max_stream_data_local = delivered + self._stream_window
@@ -57,7 +57,7 @@ class BoundedConnection(QuicConnection):
                 handler=self._on_max_stream_data_delivery,
                 handler_args=(stream,),
             )
-            buffer.push_uint_var(stream.stream_id)
+            buffer.push_uint_var(number)
             buffer.push_uint_var(stream.max_stream_data_local)
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
