@@ -7,6 +7,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import pytest
+from hyperframe.frame import GoAwayFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,3 +189,20 @@ def test_sizes_of_frames(size):
 def test_a_server_of_another_protocol(data):
     with pytest.raises(h2.exceptions.ProtocolError, match="does not speak HTTP/2"):
         HTTP2Client(100).receive(data)
+
+
+def test_responses_may_arrive_together_with_the_end():
+    """A server that stops gracefully ends the connection first, and answers then."""
+    server = Server()
+    first = server.client.request(GET)
+    server.exchange()
+    unsent = server.client.request(GET)
+    goaway = GoAwayFrame(0, last_stream_id=2**31 - 1).serialize()
+    server.answer(first, b"answer")
+    (response,) = server.client.receive(goaway + server.http.data_to_send())
+    assert (response.number, response.body) == (first, b"answer")
+    assert server.client.is_closing
+    server.exchange()
+    server.answer(unsent, b"late")
+    (response,) = server.exchange()
+    assert (response.number, response.body) == (unsent, b"late")

@@ -1,8 +1,7 @@
 """`ServerConnection`: a connection of aioquic whose memory is bounded, whatever the client sends.
 
-aioquic's receive windows double whenever half of one is used, counted by the highest offset seen. A
-client that sends single bytes at ever higher offsets would make it reserve any amount of memory.
-Here a stream's window never grows, and the connection's window follows the data delivered.
+A stream's window never grows, and the connection's window follows the data delivered
+(`bounded_connection`).
 
 The overridden methods are private, so the version of aioquic is bounded in plugin.toml, and tests
 check each of these limits.
@@ -14,19 +13,19 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aioquic.quic.connection import (
-    CONNECTION_LIMIT_FRAME_CAPACITY,
     END_STATES,
-    QuicConnection,
     QuicConnectionError,
     QuicConnectionId,
     QuicConnectionState,
 )
 from aioquic.quic.packet import QuicErrorCode
 
+from corepy.net.quic.bounded_connection import BoundedConnection, set_limit
+
 if TYPE_CHECKING:
     from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
     from aioquic.quic.configuration import QuicConfiguration
-    from aioquic.quic.connection import Limit, QuicReceiveContext
+    from aioquic.quic.connection import QuicReceiveContext
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.recovery import QuicPacketSpace
     from aioquic.quic.stream import QuicStream
@@ -74,7 +73,7 @@ class Origin(NamedTuple):
     """The source of the Retry packet with which the client's address was validated, if any."""
 
 
-class ServerConnection(QuicConnection):
+class ServerConnection(BoundedConnection):
     """The server's side of one connection."""
 
     def __init__(
@@ -97,9 +96,8 @@ class ServerConnection(QuicConnection):
         first.cid = identifiers.new()
         first.stateless_reset_token = identifiers.reset_token(first.cid)
         self.host_cid = self._local_initial_source_connection_id = first.cid
-        _set(self._local_max_streams_bidi, windows.streams)
-        _set(self._local_max_streams_uni, windows.unidirectional)
-        _set(self._local_max_data, windows.data)
+        self.limit_streams(windows.streams, windows.unidirectional)
+        set_limit(self._local_max_data, windows.data)
         self._local_max_stream_data_bidi_remote = windows.stream
         self._local_max_stream_data_uni = windows.stream
         self._window = windows.data
@@ -210,32 +208,3 @@ class ServerConnection(QuicConnection):
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
         """Leave the windows of streams as they are: each is large enough for a whole request."""
-
-    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        """Announce that the client may send more, or open more streams, if it needs to know."""
-        data = self._local_max_data
-        if data.value - data.used < self._window // 2:
-            data.value = data.used - self._undelivered() + self._window
-        for limit in (data, self._local_max_streams_bidi, self._local_max_streams_uni):
-            if limit.value > limit.sent and (
-                limit is data or limit.sent - limit.used < limit.value - limit.sent
-            ):
-                buffer = builder.start_frame(
-                    limit.frame_type,
-                    capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
-                    handler=self._on_connection_limit_delivery,
-                    handler_args=(limit,),
-                )
-                buffer.push_uint_var(limit.value)
-                limit.sent = limit.value
-
-    def _undelivered(self) -> int:
-        """Return the bytes up to the highest offset of each stream that were not delivered yet."""
-        receivers = [stream.receiver for stream in self._streams.values()]
-        return sum(
-            it.highest_offset - it.starting_offset() for it in receivers if not it.is_finished
-        )
-
-
-def _set(limit: Limit, value: int) -> None:
-    limit.value = limit.sent = value

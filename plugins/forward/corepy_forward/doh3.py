@@ -16,13 +16,16 @@ from corepy_forward.quic import QUICStream
 if TYPE_CHECKING:
     from aioquic.h3.events import H3Event
     from aioquic.quic import events
-    from aioquic.quic.connection import QuicConnection
 
+    from corepy.net.quic.bounded_connection import BoundedConnection
     from corepy_forward.attempt import Attempt
     from corepy_forward.streams import StreamPool
 
 H3_NO_ERROR: Final = 0x100
 H3_REQUEST_CANCELLED: Final = 0x10C
+
+SERVER_STREAMS: Final = 16
+"""Streams for control; a server has three, and some of no meaning."""
 
 logging.getLogger("http3").addHandler(logging.NullHandler())
 logging.getLogger("http3").propagate = False
@@ -33,6 +36,7 @@ class HTTP3Stream(QUICStream):
 
     no_error = H3_NO_ERROR
     cancelled = H3_REQUEST_CANCELLED
+    server_streams = SERVER_STREAMS
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         super().__init__(pool, max_age)
@@ -44,7 +48,7 @@ class HTTP3Stream(QUICStream):
         assert self._connection is not None
         self._http = H3Connection(self._connection)
 
-    def _request(self, connection: QuicConnection, number: int, attempt: Attempt) -> None:
+    def _request(self, connection: BoundedConnection, number: int, attempt: Attempt) -> None:
         assert self._http is not None
         headers, body = self._form.request(padded(attempt.body, attempt.owner.question))
         pairs = [(name.encode(), value.encode()) for name, value in headers]
@@ -62,10 +66,12 @@ class HTTP3Stream(QUICStream):
     def _take_from_http(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):
             status = dict(event.headers).get(b":status")
-            if status is not None:
+            if status is not None and self._reply(event.stream_id) is not None:
                 self._statuses[event.stream_id] = status
         elif isinstance(event, DataReceived):
-            reply = self._replies.setdefault(event.stream_id, bytearray())
+            reply = self._reply(event.stream_id)
+            if reply is None:
+                return
             reply += event.data
             if len(reply) > MOST_MESSAGE:
                 self._cancel(event.stream_id)

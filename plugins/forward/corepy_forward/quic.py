@@ -19,8 +19,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from aioquic.quic import events
-from aioquic.quic.connection import QuicConnection
 
+from corepy.net.quic.bounded_connection import BoundedConnection
 from corepy_forward.attempt import Attempt
 from corepy_forward.doh_requests import MOST_MESSAGE, take_message
 from corepy_forward.failures import CLOSED, MALFORMED, TOO_LARGE, explain
@@ -95,11 +95,13 @@ class QUICStream(Stream):
     most_connections: ClassVar[int] = 1
     no_error: ClassVar[int] = NO_ERROR
     cancelled: ClassVar[int] = REQUEST_CANCELLED
+    server_streams: ClassVar[int] = 0
+    """Unidirectional streams that the server may open."""
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         super().__init__(pool, max_age)
         self._loop = pool.upstream.loop
-        self._connection: QuicConnection | None = None
+        self._connection: BoundedConnection | None = None
         self._endpoint: asyncio.DatagramTransport | None = None
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._waiting: list[Attempt] = []
@@ -150,17 +152,19 @@ class QUICStream(Stream):
             raise
         return sock.getpeername()
 
-    def _begin(self) -> QuicConnection:
+    def _begin(self) -> BoundedConnection:
         upstream, memory = self._pool.upstream, self._memory
         target, trust = upstream.target, upstream.context
         assert isinstance(trust, QUICTrust)
         name = upstream.settings.tls_servername or target.server_name or target.host
         options = {"session_ticket": memory.take_ticket(), "token": memory.take_token()}
-        return QuicConnection(
+        connection = BoundedConnection(
             configuration=trust.configuration(name, **options),
             session_ticket_handler=memory.keep_ticket,
             token_handler=memory.keep_token,
         )
+        connection.limit_streams(0, self.server_streams)
+        return connection
 
     def _begun(self) -> None:
         """Continue after the first packet was made; for subclasses."""
@@ -192,13 +196,13 @@ class QUICStream(Stream):
         if self._silence is None:
             self._watch_silence(attempt.sent)
 
-    def _open_stream(self, connection: QuicConnection, attempt: Attempt) -> None:
+    def _open_stream(self, connection: BoundedConnection, attempt: Attempt) -> None:
         number, self._next = self._next, self._next + _CLIENT_STREAMS
         attempt.ident = number.to_bytes(_IDENT, "big")
         self.pending[attempt.ident] = attempt
         self._request(connection, number, attempt)
 
-    def _request(self, connection: QuicConnection, number: int, attempt: Attempt) -> None:
+    def _request(self, connection: BoundedConnection, number: int, attempt: Attempt) -> None:
         """Send a query on its stream, padded because its size could tell the name (section 5.4)."""
         wire = b"\0\0" + padded(attempt.body, attempt.owner.question)
         framed = len(wire).to_bytes(2, "big") + wire
@@ -285,12 +289,20 @@ class QUICStream(Stream):
 
     def _collect(self, number: int, data: bytes, is_end: bool) -> None:
         """Add to a reply: two bytes with its length, the message, and the end of the stream."""
-        reply = self._replies.setdefault(number, bytearray())
+        reply = self._reply(number)
+        if reply is None:
+            return
         reply += data
         if len(reply) > 2 + MOST_MESSAGE:
             self._violation(number, TOO_LARGE)
         elif is_end:
             self._finish(number)
+
+    def _reply(self, number: int) -> bytearray | None:
+        """Return what has arrived of a reply; None if the query has ended."""
+        if number.to_bytes(_IDENT, "big") not in self.pending:
+            return None
+        return self._replies.setdefault(number, bytearray())
 
     def _finish(self, number: int) -> None:
         """Process a complete reply."""

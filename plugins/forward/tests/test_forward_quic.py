@@ -6,6 +6,8 @@ import sys
 from typing import Any, cast
 
 import pytest
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.events import StreamDataReceived
 
 from corepy.plugin.tls_client import TLSFiles
 from corepy.testing import refusal, set_up
@@ -203,6 +205,28 @@ def test_a_cancelled_query_is_cancelled_at_the_server(files, ca):
 
     run(server, ca, scenario)
     assert (server.stopped, len(server.peers)) == ([(0, 0x3)], 1)
+
+
+@pytest.mark.parametrize("transport", PROTOCOLS)
+def test_what_follows_a_cancelled_query_is_not_kept(files, ca, transport):
+    """A server could otherwise fill the memory with streams that do not end."""
+    server = Server(files, lambda call: None, protocol=PROTOCOLS[transport])
+
+    async def scenario(client):
+        slow = client.begin("slow")
+        await until(lambda: server.calls)
+        (attempt,) = slow._open
+        client.upstream.cancel(attempt)
+        stream = client.stream
+        if transport == "https3":
+            stream._take_from_http(HeadersReceived([(b":status", b"200")], 0, stream_ended=False))
+            stream._take_from_http(DataReceived(bytes(1000), 0, stream_ended=False))
+            assert stream._statuses == {}
+        else:
+            stream._take_from_stream(StreamDataReceived(bytes(1000), False, 0))
+        assert stream._replies == {}
+
+    run(server, ca, scenario, transport=transport)
 
 
 def test_a_port_where_nothing_listens(files, ca):
