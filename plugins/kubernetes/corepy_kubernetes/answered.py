@@ -101,11 +101,13 @@ class Answered:
 
     def changed(self, key: bytes) -> None:
         """Drop the answers for a key, and those of aliases that lead to it."""
-        questions = self._questions.pop(key, None)
-        if questions is not None:
-            self._drop(questions)
-        for alias in self._aliases.pop(key, ()):
-            self.changed(alias)
+        keys = [key]
+        while keys:  # aliases may be in a chain of any length
+            key = keys.pop()
+            questions = self._questions.pop(key, None)
+            if questions is not None:
+                self._drop(questions)
+            keys += self._aliases.pop(key, ())
         if self._is_full:
             self._report_all()
 

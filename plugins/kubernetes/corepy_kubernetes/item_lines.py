@@ -29,6 +29,8 @@ from corepy_kubernetes.objects import (
     Serials,
     Service,
     Slice,
+    is_label,
+    is_text,
 )
 
 if TYPE_CHECKING:
@@ -156,8 +158,8 @@ def _decode_slice(
         _ports(ports),
         int(size),
         packed,
-        _column(hostnames, count),
-        _column(pods, count),
+        _labels(hostnames, count),
+        _labels(pods, count),
         tuple(map(intern, _column(zones, count))),
         intern(_text(imported)),
         intern(_text(cluster)),
@@ -223,7 +225,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_text(value):
         raise ValueError(f"{value!r:.40} is not a text")
     return value
 
@@ -263,6 +265,14 @@ def _port(name: Any, protocol: Any, number: Any) -> Port:
 
 def _label(key: Any, value: Any) -> tuple[str, str]:
     return intern(_text(key)), intern(_text(value))
+
+
+def _labels(texts: Any, count: int) -> tuple[str, ...]:
+    found = _column(texts, count)
+    for text in found:
+        if text and not is_label(text):
+            raise ValueError(f"{text!r:.40} is not a label")
+    return found
 
 
 def _column(texts: Any, count: int) -> tuple[str, ...]:
