@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.plugin import plugin_logger
+from corepy_kubernetes.api_turns import Turns
 from corepy_kubernetes.item_lines import Put, Removed, Synced
 from corepy_kubernetes.objects import KINDS, Serials
 
@@ -172,6 +173,14 @@ class StoreList:
     def keep(self, namespace: str, name: str) -> None:
         """Leave an object of the list as it is known."""
         self._keys.add((namespace, name))
+
+    async def remove_others(self) -> None:
+        """Remove the objects that are not in the list, which may be many, in turns."""
+        turns = Turns()
+        for item in list(self._store.items(self._kind)):
+            if (item.namespace, item.name) not in self._keys:
+                self._store.remove(self._kind, item.namespace, item.name)
+                await turns.take()
 
     def finish(self) -> None:
         """End the list: remove the objects that are not in it."""

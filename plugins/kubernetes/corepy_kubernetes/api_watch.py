@@ -149,6 +149,7 @@ class Watcher:
         version = _text(meta.get("resourceVersion"))
         if not version:
             raise ValueError("a list has no resource version")
+        await relist.remove_others()
         relist.finish()
         self._is_paged = True
         return version
@@ -202,6 +203,8 @@ class Watcher:
                 for event in lines.feed(data):
                     count += 1
                     events.take(event)
+                    if events.is_at_end:
+                        await events.complete()
                     if events.version != self._version and events.is_complete:
                         self._version = events.version
                         self._backoff.reset()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.dns.reply_validation import reply_problem
 from corepy.testing import helper_module, make_request
-from corepy_kubernetes import api_store, api_watch
+from corepy_kubernetes import api_store, api_turns, api_watch
 from corepy_kubernetes.api_decode import decoder
 from corepy_kubernetes.api_store import Store
 from corepy_kubernetes.item_lines import Put, decode, encode
@@ -179,6 +179,37 @@ def test_a_kind_has_a_largest_number_of_objects(monkeypatch, caplog):
     assert [it.name for it in store.items(Kind.SERVICE)] == ["s0", "s1"]
     assert [it.headless for it in store.items(Kind.SERVICE)] == [False, True]
     assert caplog.text.count("more than 2 services") == 1
+
+
+@pytest.mark.parametrize("watch_list", [False, True])
+def test_a_list_without_the_known_objects_leaves_turns_to_others(monkeypatch, watch_list):
+    """A cluster that was made anew, or another one: all objects go at once."""
+    monkeypatch.setattr(api_watch, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(api_turns, "WORK", 0.0)
+
+    async def main():
+        seen = set()
+
+        async def look(feed):
+            while True:
+                seen.add(len(feed.names()))
+                await asyncio.sleep(0)
+
+        async with fake.serving(fake.FakeAPI(watch_list=watch_list)) as api:
+            for number in range(20):
+                api.put("services", fake.service(f"s{number}"))
+            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
+                await feed.until_synced()
+                await api.watched("services")
+                api.objects["services"].clear()
+                api.compact()
+                looking = asyncio.create_task(look(feed))
+                api.end_watches()
+                await feed.until_names()
+                looking.cancel()
+        assert len(seen) > 10
+
+    asyncio.run(main())
 
 
 # -- API servers
