@@ -4,7 +4,7 @@ import pytest
 
 from corepy.plugin import StartupError
 from corepy.testing import refusal, serve, set_up
-from corepy.testing.tls import _KEY, CERTIFICATE
+from corepy.testing.tls import CERTIFICATE, KEY
 from corepy_etcd.gateway import Credentials
 from corepy_etcd.handler import LeaseBounds
 from corepy_etcd.tls_files import TLSFiles
@@ -141,7 +141,7 @@ def test_only_the_first_directive_of_a_block_has_an_effect():
 def test_tls_files(tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     certificate.write_text(CERTIFICATE)
-    key.write_text(_KEY)
+    key.write_text(KEY)
     for words, files in {
         f"{certificate}": TLSFiles(authority=certificate),
         f"{certificate} {key}": TLSFiles(certificate, key),

@@ -92,6 +92,11 @@ def test_endpoints_with_certificates(pems):
     assert options.access.files == (pems / "ca.crt", pems / "tls.crt", pems / "tls.key")
 
 
+def test_certificates_without_endpoints():
+    _, warnings = settled("tls a b c", checking=True)
+    assert warnings[1:] == ["tls has no effect without endpoint"]
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
