@@ -10,6 +10,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from corepy.http.connecting import without_address
 from corepy.http.http_client import HTTPTarget
 from corepy.http.http_session import HTTPSession
 
@@ -259,6 +260,24 @@ def test_tls_with_another_name_and_a_context_that_is_made_for_each_connection():
             assert await response.read_all(2, TIMEOUT) == b"ok"
 
     run(main)
+
+
+def test_a_connection_that_is_closed_within_the_tls_handshake_has_a_reason():
+    async def client_tls():
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    async def main():
+        async with session_with() as (_, raw):  # it closes each connection
+            target = HTTPTarget("https", "127.0.0.1", raw.port, "")
+            session = HTTPSession(target, tls=client_tls)
+            with pytest.raises(ConnectionError, match=r"reset by peer|during the TLS handshake"):
+                await session.request("GET", "/", timeout=TIMEOUT)
+
+    run(main)
+
+
+def test_an_error_of_asyncio_without_a_text_gets_one():
+    assert "during the TLS handshake" in str(without_address(ConnectionResetError()))
 
 
 def test_a_refused_connection_has_the_text_of_the_system():

@@ -58,6 +58,8 @@ def without_address(error: OSError) -> OSError:
     """Return an error with the system's text, in place of asyncio's "Connect call failed"."""
     if error.errno and (type(error) is OSError or isinstance(error, ConnectionError)):
         return OSError(error.errno, os.strerror(error.errno))
+    if isinstance(error, ConnectionError) and not str(error):  # asyncio gives no reason
+        return ConnectionError("the connection was closed during the TLS handshake")
     return error  # such as an error of TLS, whose number is another one
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LARGEST: Final = 16 << 20
 """Characters of one line, or of one element; larger ones are refused."""
 
+MOST_MEMBERS: Final = 1000
+"""Members of one document beside its array."""
+
 _decode = json.JSONDecoder().raw_decode
 _SPACE: Final = " \t\n\r"
 _DELIMITERS: Final = frozenset(",:]} \t\n\r")
@@ -150,6 +153,8 @@ class JSONItems:
             return False
         if self._expected == "value":
             self.members[self._key] = value
+            if len(self.members) > MOST_MEMBERS:
+                raise ValueError(f"a JSON object has more than {MOST_MEMBERS} members")
             self._expected, self._is_empty = ",", False
         elif isinstance(value, str):
             self._key, self._expected = value, ":"

@@ -104,11 +104,6 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def pending(self) -> PendingQueries:
-        """The queries of this connection that have no answer yet."""
-
-    @property
-    @abc.abstractmethod
     def is_idle(self) -> bool:
         """Whether all queries of this connection are answered."""
 

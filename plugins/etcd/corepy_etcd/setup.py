@@ -115,8 +115,11 @@ def _tls(controller: Controller, line: _Line) -> None:
         controller.watch_file(path)
     try:
         line.tls.load()
-    except (OSError, ValueError) as error:
-        raise controller.error(f"tls: {error}", token) from None
+    except OSError as error:
+        place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise controller.error(f"tls: {place}", token, hint) from None
+    except ValueError as error:
+        raise controller.error(f"tls: {error}", token, hint) from None
 
 
 def _ttl(controller: Controller) -> int:

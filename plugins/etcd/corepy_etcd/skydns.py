@@ -98,8 +98,7 @@ def _members(value: bytes) -> dict[str, Any]:
     try:
         members = json.loads(value)
     except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "not UTF-8 or too deep"
-        raise UnusableRecord(f"the value is not JSON: {reason[:80]}") from None
+        raise UnusableRecord(f"the value is not JSON: {str(error)[:80]}") from None
     if not isinstance(members, dict):
         raise UnusableRecord("the value is not a JSON object")
     return {name.lower(): it for name, it in members.items() if it is not None}
@@ -109,6 +108,10 @@ def _text(members: dict[str, Any], name: str) -> str:
     value = members.get(name, "")
     if not isinstance(value, str):
         raise UnusableRecord(f"{name} is not a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnusableRecord(f"{name} has half of a surrogate pair") from None
     return value
 
 

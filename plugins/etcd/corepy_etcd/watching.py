@@ -152,6 +152,8 @@ class Watcher:
                 if not isinstance(item, dict):
                     raise ValueError("a key is not an object")
                 key = decoded(item, "key")
+                if key < first:
+                    raise ValueError("the list of keys is not in order")
                 relist.put(key, decoded(item, "value"), number(item, "lease"))
                 first = key + b"\0"
                 count += 1

@@ -65,6 +65,10 @@ def test_the_whole_path_is_cut_off(path):
     ("members", "reason"),
     [
         ("", "not JSON"),
+        ('{"port": ' + "9" * 5000 + "}", "not JSON: Exceeds the limit"),
+        (r'{"host": "\ud800"}', "host has half of a surrogate pair"),
+        (r'{"host": "192.0.2.1", "text": "\ud800"}', "text has half of a surrogate pair"),
+        (r'{"host": "192.0.2.1", "group": "\udc80"}', "group has half of a surrogate pair"),
         ("[]", "not a JSON object"),
         ("5", "not a JSON object"),
         ("[" * 5000, "not JSON"),

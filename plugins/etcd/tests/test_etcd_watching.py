@@ -195,6 +195,13 @@ def test_without_the_history_all_keys_are_listed_again(watch):
     assert paths == ["kv/range", "watch", "kv/range", "watch"]
 
 
+def test_a_value_that_cannot_be_used_costs_only_itself():
+    """One that no reply could have would otherwise end the list, and each one after it."""
+    fake = FakeEtcd([listed(5, item("a", "\ud800"), item("b"))], [created(), HANG])
+    store, watcher = follow(fake, has("b"))
+    assert (len(store.unusable), watcher.failures) == (1, 0)
+
+
 def test_pages_are_of_one_revision():
     fake = FakeEtcd(
         [listed(5, item("a"), item("b"), more=True)],
@@ -231,6 +238,7 @@ def test_a_compaction_between_two_pages():
         ([b'{"kvs": [{"key": "?"}], "header": {}}'], "key is not base64"),
         ([b'{"kvs": [], "header": 5}'], "header is not an object"),
         ([b'{"kvs": ['], "the JSON document ends early"),
+        ([listed(5, item("b"), item("a"))], "the list of keys is not in order"),
     ],
 )
 def test_a_list_that_fails_is_read_again(caplog, response, problem):

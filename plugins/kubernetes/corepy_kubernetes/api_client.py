@@ -33,6 +33,7 @@ UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 GONE: Final = 410
 _OK: Final = 200
+_REDIRECTS: Final = range(300, 400)
 _FIRST_SERVER_ERROR: Final = 500
 _LONGEST: Final = 300
 
@@ -119,7 +120,7 @@ class APIClient:
                 self._leave(session)
                 continue
             if response.status == _OK:
-                return response
+                return _readable(response)
             if response.status >= _FIRST_SERVER_ERROR:
                 self._leave(session)
             raise await _error(response)
@@ -182,7 +183,21 @@ class APIClient:
             session.close()
 
 
+def _readable(response: StreamedResponse) -> StreamedResponse:
+    """Return a response, or raise OSError for one that is compressed, which no request allows."""
+    coding = response.headers.get("content-encoding", "identity")
+    if coding.lower() == "identity":
+        return response
+    response.close()
+    raise OSError(f"the response is encoded with {_text(coding):.40}, which was not requested")
+
+
 async def _error(response: StreamedResponse) -> APIError:
+    location = response.headers.get("location")
+    if response.status in _REDIRECTS and location is not None:
+        response.close()
+        message = f"redirect to {location}, which is not followed; use the address of the API"
+        return APIError(response.status, {"message": message}, response.retry_after)
     try:
         content = json.loads(await response.read_all(LARGEST_STATUS, READ_TIMEOUT))
     except (OSError, ValueError, RecursionError):

@@ -130,6 +130,8 @@ def _load_certificate(
         with _AsFile(certificate) as certificate_path, _AsFile(key) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
     except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise OSError(f"{_title(key)}: not the key of {_title(certificate)}") from None
         titles = f"{_title(certificate)} and {_title(key)}"
         raise OSError(f"{titles} are no certificate and its key: {_reason(error)}") from None
     except OSError as error:

@@ -1,8 +1,8 @@
 """Decodes the API's JSON objects: only the fields that DNS needs remain.
 
-A field that is missing or malformed counts as not there, and an object without a name as none. The
-fields are those of the Kubernetes API: core/v1, discovery.k8s.io/v1 and
-multicluster.x-k8s.io/v1alpha1.
+A field that is missing or malformed counts as not there, and an object without a name, or with one
+that DNS cannot have, as none. The fields are those of the Kubernetes API: core/v1,
+discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from corepy_kubernetes.objects import (
     Port,
     Service,
     Slice,
+    is_label,
+    is_text,
     pack_address,
 )
 
@@ -34,7 +36,9 @@ IMPORT_LABEL: Final = "multicluster.kubernetes.io/service-name"
 CLUSTER_LABEL: Final = "multicluster.kubernetes.io/source-cluster"
 TRIGGER: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 
-_LONGEST_LABEL: Final = 63
+_LABELS: Final = frozenset((Kind.SERVICE, Kind.NAMESPACE, Kind.IMPORT))
+"""The kinds whose names are labels in DNS."""
+
 _SIZES: Final = {"IPv4": 4, "IPv6": 16}
 _FIRST_YEAR: Final = 2000
 """An earlier time is that of a clock that was not set."""
@@ -56,13 +60,13 @@ class Decoded(NamedTuple):
 
 
 def decoder(kind: Kind, needs: Needs) -> Decoder:
-    """Return the function that decodes an object of this kind, None if it has no name."""
+    """Return the function that decodes an object of this kind, None if it has no usable name."""
     make = _MAKERS[kind]
 
     def decode(content: Any) -> Decoded | None:
         meta = _mapping(_mapping(content).get("metadata"))
         namespace, name = intern(_text(meta.get("namespace"))), _text(meta.get("name"))
-        if not name:
+        if not name or (kind in _LABELS and not is_label(name)):
             return None
         item = make(namespace, name, content, needs)
         version = version_number(meta.get("resourceVersion"))
@@ -140,12 +144,6 @@ def _pod_name(endpoint: dict[str, Any]) -> str:
     return _label(_mapping(endpoint.get("targetRef")).get("name"))
 
 
-def _label(value: object) -> str:
-    """Return a text that is short enough for a label of a name."""
-    text = _text(value)
-    return text if len(text) <= _LONGEST_LABEL else ""
-
-
 def _zone(endpoint: dict[str, Any]) -> str:
     return intern(_text(endpoint.get("zone")).lower())
 
@@ -170,7 +168,7 @@ def _pod(namespace: str, name: str, content: Any, needs: Needs) -> Pod | None:
         name,
         addresses=_packed(ips) or _packed([_text(status.get("podIP"))]),
         labels=tuple(
-            (intern(key), intern(_text(value))) for key, value in labels.items() if key.isascii()
+            (intern(key), intern(_text(value))) for key, value in labels.items() if is_text(key)
         ),
     )
 
@@ -233,9 +231,13 @@ def _sequence(value: object) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    """Return a text; all that Kubernetes has in names and labels is ASCII."""
-    return value if type(value) is str and value.isascii() else ""
+    return value if type(value) is str and is_text(value) else ""
+
+
+def _label(value: object) -> str:
+    text = _text(value)
+    return text if is_label(text) else ""
 
 
 def _texts(value: object) -> list[str]:
-    return [it for it in _sequence(value) if type(it) is str]
+    return [it for it in _sequence(value) if type(it) is str and is_text(it)]

@@ -38,6 +38,8 @@ class Events:
         self._decode = decode
         self.version = version
         self._relist = None if version else store.relist(kind)
+        self.is_at_end = False
+        """Whether the last one of the first events was taken: `complete` is due."""
 
     @property
     def is_complete(self) -> bool:
@@ -78,8 +80,14 @@ class Events:
         annotations = meta.get("annotations") if isinstance(meta, dict) else None
         if not isinstance(annotations, dict) or annotations.get(INITIAL_END) != "true":
             raise NoWatchList  # a server that marks the end sends no other bookmark before it
+        self.is_at_end = True
+
+    async def complete(self) -> None:
+        """End the list that the first events are."""
+        assert self._relist is not None
+        await self._relist.remove_others()
         self._relist.finish()
-        self._relist = None
+        self._relist, self.is_at_end = None, False
 
     def _advance(self, content: dict[str, Any]) -> None:
         """Note the version of an event, unless it is older than an earlier one."""

@@ -108,6 +108,8 @@ class ApiOptions:
             self._use_endpoints(controller)
         else:
             self._use_service_account(controller, token)
+        if self._tls and (self._kubeconfig or not self._endpoints):
+            controller.warn("tls has no effect without endpoint", self._tls[0])
 
     def _use_kubeconfig(self, controller: Controller) -> None:
         from corepy_kubernetes.api_kubeconfig import read_kubeconfig

@@ -60,7 +60,16 @@ def explain(kind: Kind, error: Exception) -> str:
         return f"{text}; the API does not accept the token or the client certificate"
     if status == _NOT_FOUND and kind is Kind.IMPORT:
         return f"{text}; install the custom resources of the Multi-Cluster Services API"
-    return text
+    return text + _hint_of_connection(text)
+
+
+def _hint_of_connection(text: str) -> str:
+    """Return the next step after a handshake that has failed."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "; the CA certificate that is configured must be that of the API"
+    if "WRONG_VERSION_NUMBER" in text or "during the TLS handshake" in text:
+        return "; is this the port for https?"
+    return ""
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,8 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
+from corepy.plugin import plugin_logger
+from corepy_kubernetes.api_turns import Turns
 from corepy_kubernetes.item_lines import Put, Removed, Synced
 from corepy_kubernetes.objects import KINDS, Serials
 
@@ -27,8 +29,14 @@ UNKNOWN_VERSION: Final = -1
 MOST_TOMBSTONES: Final = 1000
 """Removed objects whose versions are remembered, so that a late event does not restore them."""
 
+MOST_OBJECTS: Final = 1_000_000
+"""Objects of a kind; Kubernetes supports 150,000 pods. Further ones are left out."""
+
 PORTION: Final = 100
 """Objects that a receiver takes between two turns of the event loop."""
+
+
+_log = plugin_logger("kubernetes")
 
 
 class Receiver(Protocol):
@@ -48,6 +56,8 @@ class Store:
         """The kinds of which there was a whole list, from the API or from a snapshot."""
         self._objects: dict[Kind, dict[Key, tuple[int, Item]]] = {kind: {} for kind in self.kinds}
         self._tombstones: dict[Kind, dict[Key, int]] = {kind: {} for kind in self.kinds}
+        self._full: set[Kind] = set()
+        """The kinds of which objects were left out."""
         self.changes = 0
         """The number of changes so far."""
 
@@ -83,9 +93,18 @@ class Store:
             known = self._tombstones[kind].get(key) if found is None else found[0]
             if known is not None and version <= known:
                 return
+        if found is None and len(objects) >= MOST_OBJECTS:
+            self._leave_out(kind)
+            return
         objects[key] = version, item
         if found is None or item != found[1]:
             self._tell(Put(kind, item, triggered))
+
+    def _leave_out(self, kind: Kind) -> None:
+        if kind not in self._full:
+            self._full.add(kind)
+            message = "there are more than %d %s, so further ones are ignored"
+            _log.error(message, MOST_OBJECTS, kind.value)
 
     def remove(self, kind: Kind, namespace: str, name: str, version: int = UNKNOWN_VERSION) -> None:
         """Remove an object, unless the event is older than it; unknown ones are ignored."""
@@ -154,6 +173,14 @@ class StoreList:
     def keep(self, namespace: str, name: str) -> None:
         """Leave an object of the list as it is known."""
         self._keys.add((namespace, name))
+
+    async def remove_others(self) -> None:
+        """Remove the objects that are not in the list, which may be many, in turns."""
+        turns = Turns()
+        for item in list(self._store.items(self._kind)):
+            if (item.namespace, item.name) not in self._keys:
+                self._store.remove(self._kind, item.namespace, item.name)
+                await turns.take()
 
     def finish(self) -> None:
         """End the list: remove the objects that are not in it."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 """Objects of one page of a list."""
 
+MOST_PAGES: Final = 10_000
+"""Pages of a list; one with more has no end."""
+
 WATCH_SECONDS: Final = 300
 """Least duration of a watch; the most is twice that. The server ends it (client-go: reflector)."""
 
@@ -127,7 +130,7 @@ class Watcher:
     async def _list(self) -> str:
         """Update the store with a list; return the resource version of the list."""
         relist = self._store.relist(self._resource.kind)
-        token = ""
+        token, tokens = "", set[str]()
         while True:
             query = {"limit": str(PAGE)} if self._is_paged else {}
             if token:
@@ -140,9 +143,13 @@ class Watcher:
             token = _text(meta.get("continue"))
             if not token:
                 break
+            if token in tokens or len(tokens) >= MOST_PAGES:
+                raise ValueError("a list has no end: its pages continue with one another")
+            tokens.add(token)
         version = _text(meta.get("resourceVersion"))
         if not version:
             raise ValueError("a list has no resource version")
+        await relist.remove_others()
         relist.finish()
         self._is_paged = True
         return version
@@ -196,6 +203,8 @@ class Watcher:
                 for event in lines.feed(data):
                     count += 1
                     events.take(event)
+                    if events.is_at_end:
+                        await events.complete()
                     if events.version != self._version and events.is_complete:
                         self._version = events.version
                         self._backoff.reset()

@@ -6,13 +6,14 @@ and for headless services ENDPOINT.SERVICE.NAMESPACE.ZONE.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.names import labels_of, to_text
 from corepy.plugin.protocols import Service as Entry
 from corepy_kubernetes.addresses import address_of, text_of
-from corepy_kubernetes.lookup import Finder, matching
+from corepy_kubernetes.lookup import MOST_TARGETS, Finder, matching
 from corepy_kubernetes.names import APEX, Parts, external_key_of, service_key, wire_label
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class ExternalServices:
         if not parts.service:
             return ()
         service = self._index.services.get(parts.key)
-        found = [] if service is None else list(self._of(service, parts, zone, headless=headless))
+        entries = () if service is None else self._of(service, parts, zone, headless=headless)
+        found = list(islice(entries, MOST_TARGETS))
         if not found:
             return None
         return () if is_pointer else found

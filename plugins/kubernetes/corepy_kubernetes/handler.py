@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import constants as c
@@ -17,7 +18,7 @@ from corepy.plugin import (
 )
 from corepy_kubernetes.addresses import address_of, is_above_reverse_names, is_reverse
 from corepy_kubernetes.aliases import completed
-from corepy_kubernetes.lookup import Alias, Denial, Finder
+from corepy_kubernetes.lookup import MOST_TARGETS, Alias, Denial, Finder
 from corepy_kubernetes.names import APEX, DNS, NAME_SERVER, SVC, key_of, parse_name, service_key
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         parts = parse_name(name, offsets, end, multicluster=several, zonal=self.rules.zonal)
         if parts is None:
             return self._no_name(request, zone, end)
-        return self._records(request, zone, end, parts, self.finder.find(parts, zone))
+        targets = self.finder.find(parts, zone, request.qtype)
+        return self._records(request, zone, end, parts, targets)
 
     def _apex(self, request: Request, zone: OwnZone) -> Answer:
         if request.qtype in (c.TYPE_SOA, c.TYPE_ANY):
@@ -146,7 +148,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
             if is_above_reverse_names(name) and not self.fallthrough.passes(name):
                 return self._no_data(request, zone, end)
             return self._no_name(request, zone, end)
-        names = list(dict.fromkeys(self.names_of(address)))
+        names = list(dict.fromkeys(islice(self.names_of(address), MOST_TARGETS)))
         if not names:
             return self._no_name(request, zone, end)
         if request.qtype in (c.TYPE_PTR, c.TYPE_ANY):

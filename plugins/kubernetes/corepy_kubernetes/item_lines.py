@@ -29,6 +29,8 @@ from corepy_kubernetes.objects import (
     Serials,
     Service,
     Slice,
+    is_label,
+    is_text,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SIZES: Final = (4, 16)
 _LATEST: Final = 1 << 40
-_LONGEST_LABEL: Final = 63
 
 
 class Put(NamedTuple):
@@ -224,8 +225,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.isascii():
-        raise ValueError(f"{value!r:.40} is not a text in ASCII")
+    if not isinstance(value, str) or not is_text(value):
+        raise ValueError(f"{value!r:.40} is not a text")
     return value
 
 
@@ -266,15 +267,16 @@ def _label(key: Any, value: Any) -> tuple[str, str]:
     return intern(_text(key)), intern(_text(value))
 
 
+def _labels(texts: Any, count: int) -> tuple[str, ...]:
+    found = _column(texts, count)
+    for text in found:
+        if text and not is_label(text):
+            raise ValueError(f"{text!r:.40} is not a label")
+    return found
+
+
 def _column(texts: Any, count: int) -> tuple[str, ...]:
     found = tuple(map(_text, _list(texts)))
     if len(found) not in (0, count):
         raise ValueError(f"a slice has {count} addresses, but {len(found)} names or zones")
-    return found
-
-
-def _labels(texts: Any, count: int) -> tuple[str, ...]:
-    found = _column(texts, count)
-    if not all(len(text) <= _LONGEST_LABEL and text.isascii() for text in found):
-        raise ValueError("a slice has names that are no labels")
     return found

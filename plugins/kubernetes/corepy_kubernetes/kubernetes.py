@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.names import ROOT, is_subdomain, to_text
@@ -14,7 +15,7 @@ from corepy_kubernetes.addresses import address_of, text_of
 from corepy_kubernetes.answered import ChangeNotifier
 from corepy_kubernetes.external import ExternalServices
 from corepy_kubernetes.handler import ClusterHandler
-from corepy_kubernetes.lookup import PodMode
+from corepy_kubernetes.lookup import MOST_TARGETS, PodMode
 from corepy_kubernetes.names import SVC, parse_name, wire_label
 from corepy_kubernetes.nameservers import NameServers, local_addresses
 from corepy_kubernetes.objects import pack_address
@@ -277,7 +278,7 @@ class Kubernetes(ClusterHandler):
             return {"state": "not synced", **state}
         address = address_of(request.name_wire)
         if address is not None:
-            names = [to_text(name) for name in self.names_of(address)]
+            names = [to_text(name) for name in islice(self.names_of(address), MOST_TARGETS)]
             return {"state": "has names" if names else "no name", **state, "names": len(names)}
         end = len(request.name_wire) - len(zone.wire)
         several, zonal = zone.is_multicluster, self.rules.zonal

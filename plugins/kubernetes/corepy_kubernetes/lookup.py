@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text
 from corepy_kubernetes.addresses import dashed, pod_address
 from corepy_kubernetes.names import POD, SVC, is_above_zonal_name, wire_label
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 NO_PORT: Final = -1
 """The port of a service or of endpoints without ports: they have addresses, but no SRV records."""
 
+MOST_TARGETS: Final = 4096
+"""Targets of a name that are found: more than a message has room for, in a few milliseconds."""
+
+_SIZES: Final = {c.TYPE_A: 4, c.TYPE_AAAA: 16}
+_WITH_ALL: Final = (c.TYPE_SRV, c.TYPE_ANY)
 _NO_PORTS: Final = (Port("", "", NO_PORT),)
 _NO_SLICES: Final[tuple[Slice, ...]] = ()
 
@@ -88,8 +95,11 @@ class Finder:
         self._index = index
         self._rules = rules
 
-    def find(self, parts: Parts, zone: OwnZone) -> Found:
-        """Return what the name with these parts has."""
+    def find(self, parts: Parts, zone: OwnZone, qtype: int = c.TYPE_SRV) -> Found:
+        """Return what the name with these parts has, as far as records of a type need it.
+
+        Without such records, one target of a name that has others is enough.
+        """
         if not parts.kind:
             return Denial.NO_DATA
         if zone.is_reverse or parts.namespace not in self._index.exposed:
@@ -99,8 +109,8 @@ class Finder:
         if not parts.service:
             return Denial.NO_DATA
         if zone.is_multicluster:
-            return self._find_import(parts)
-        return self._find_service(parts)
+            return self._find_import(parts, qtype)
+        return self._find_service(parts, qtype)
 
     def _find_pods(self, parts: Parts) -> Found:
         mode = self._rules.pods
@@ -117,7 +127,7 @@ class Finder:
         namespace = parts.namespace.decode("ascii", "replace")
         return any(pod.namespace == namespace for pod in self._index.pods_at(address))
 
-    def _find_service(self, parts: Parts) -> Found:
+    def _find_service(self, parts: Parts, qtype: int) -> Found:
         service = self._index.services.get(parts.key)
         if service is None:
             return Denial.NO_NAME
@@ -127,12 +137,12 @@ class Finder:
         if not service.headless and self._is_ignored(slices):
             return Denial.NO_NAME
         if service.headless or parts.endpoint:
-            return self._find_endpoints(parts, slices, service)
+            return self._find_endpoints(parts, slices, service, qtype)
         if parts.zone:
             return Denial.NO_NAME
-        return _cluster_targets(parts, service)
+        return _cluster_targets(parts, service, qtype)
 
-    def _find_import(self, parts: Parts) -> Found:
+    def _find_import(self, parts: Parts, qtype: int) -> Found:
         item = self._index.imports.get(parts.key)
         if item is None:
             return Denial.NO_NAME
@@ -140,15 +150,14 @@ class Finder:
         if not item.headless and self._is_ignored(slices):
             return Denial.NO_NAME
         if not item.headless and not parts.endpoint:
-            return _cluster_targets(parts, item)
-        targets: list[Target] = []
-        for slice_ in slices:
-            if parts.cluster and parts.cluster != slice_.cluster.encode().lower():
-                continue
-            if parts.endpoint and not parts.cluster:
-                continue
-            owner = wire_label(slice_.cluster) + parts.key + SVC
-            targets += self.targets(parts, slice_, owner)
+            return _cluster_targets(parts, item, qtype)
+        is_ambiguous = parts.endpoint and not parts.cluster
+        owners = [
+            (slice_, wire_label(slice_.cluster) + parts.key + SVC)
+            for slice_ in slices
+            if not parts.cluster or parts.cluster == slice_.cluster.encode().lower()
+        ]
+        targets = [] if is_ambiguous else self._all_targets(parts, owners, qtype)
         clusters = (it.cluster.encode().lower() for it in slices)
         if not targets and not parts.cluster and parts.endpoint in clusters:
             return Denial.NO_DATA  # endpoints are below it
@@ -157,34 +166,49 @@ class Finder:
     def _is_ignored(self, slices: Sequence[Slice]) -> bool:
         return self._rules.ignore_empty and not any(slice_.addresses for slice_ in slices)
 
-    def _find_endpoints(self, parts: Parts, slices: Sequence[Slice], service: Service) -> Found:
-        owner = parts.key + SVC
+    def _find_endpoints(
+        self, parts: Parts, slices: Sequence[Slice], service: Service, qtype: int
+    ) -> Found:
+        owners = [(slice_, parts.key + SVC) for slice_ in slices]
+        targets = self._all_targets(parts, owners, qtype, parts.zone)
         if parts.zone:
-            targets = self._all_targets(parts, slices, owner, parts.zone)
             if not targets and parts.prefers:
-                targets = self._all_targets(parts, slices, owner)
+                targets = self._all_targets(parts, owners, qtype)
             return targets or Denial.NO_DATA
-        targets = self._all_targets(parts, slices, owner)
         if not targets and service.headless and self._rules.zonal and is_above_zonal_name(parts):
             return Denial.NO_DATA
         return targets or _absent(parts, (service, *slices))
 
     def _all_targets(
-        self, parts: Parts, slices: Sequence[Slice], owner: bytes, zone: str = ""
+        self, parts: Parts, slices: Sequence[tuple[Slice, bytes]], qtype: int, zone: str = ""
     ) -> list[Target]:
-        found: list[Target] = []
-        for slice_ in slices:
-            found += self.targets(parts, slice_, owner, zone)
-        return found
+        """Return the targets of slices, each with the labels behind those of its endpoints."""
+        size = _SIZES.get(qtype)
+        if size or qtype in _WITH_ALL:
+            wanted = [it for it in slices if size in (None, it[0].size)]
+            found = (self.targets(parts, *it, zone, qtype) for it in wanted)
+            targets = list(islice(chain.from_iterable(found), MOST_TARGETS))
+            if targets:
+                return targets
+        found = (self.targets(parts, *it, zone, qtype) for it in slices)
+        return list(islice(chain.from_iterable(found), 1))
 
     def targets(
-        self, parts: Parts, slice_: Slice, owner: bytes, zone: str = ""
+        self,
+        parts: Parts,
+        slice_: Slice,
+        owner: bytes,
+        zone: str = "",
+        qtype: int = c.TYPE_SRV,
     ) -> Iterator[Target]:
         """Yield the endpoints of a slice that the parts of a name select, with each port.
 
-        `owner` are the labels behind that of the endpoint.
+        `owner` are the labels behind that of the endpoint. For other types than SRV one port is
+        enough.
         """
         ports = matching(parts, slice_.ports)
+        if qtype not in _WITH_ALL:
+            ports = ports[:1]
         if not ports:
             return
         for label, address in self._endpoints(slice_, parts.endpoint, zone):
@@ -259,12 +283,15 @@ def _alias(external_name: str, parts: Parts) -> Found:
     return Denial.NO_NAME if target is None else Alias(target)
 
 
-def _cluster_targets(parts: Parts, item: Service | Import) -> Found:
+def _cluster_targets(parts: Parts, item: Service | Import, qtype: int) -> Found:
     ports = matching(parts, item.ports)
     if not ports:
         return _absent(parts, (item,))
     owner = parts.key + SVC
-    return [Target(owner, address, port.number) for port in ports for address in item.addresses]
+    if qtype not in _WITH_ALL:
+        ports = ports[:1]
+    found = (Target(owner, it, port.number) for port in ports for it in item.addresses)
+    return list(islice(found, MOST_TARGETS))
 
 
 def matching(parts: Parts, ports: Sequence[Port]) -> Sequence[Port]:

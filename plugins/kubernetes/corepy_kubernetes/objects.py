@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LONGEST_LABEL: Final = 63
+
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -27,6 +29,16 @@ def pack_address(text: str) -> bytes | None:
     except (OSError, ValueError):
         return None
     return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
+
+
+def is_text(text: str) -> bool:
+    """Return whether a string can be in an object: all names and labels of Kubernetes are ASCII."""
+    return text.isascii()
+
+
+def is_label(text: str) -> bool:
+    """Return whether a string can be a label of a name, which has 1 to 63 bytes."""
+    return bool(text) and is_text(text) and len(text) <= LONGEST_LABEL
 
 
 class Kind(Enum):

@@ -92,6 +92,11 @@ def test_endpoints_with_certificates(pems):
     assert options.access.files == (pems / "ca.crt", pems / "tls.crt", pems / "tls.key")
 
 
+def test_certificates_without_endpoints():
+    _, warnings = settled("tls a b c", checking=True)
+    assert warnings[1:] == ["tls has no effect without endpoint"]
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
@@ -152,7 +157,7 @@ def test_the_file_to_keep(tmp_path):
         (lambda it: (it / "ca.crt").unlink(), "/ca.crt: No such file or directory"),
         (lambda it: (it / "ca.crt").write_text("x"), "/ca.crt has no certificate: "),
         (lambda it: (it / "tls.key").write_text("x"), "are no certificate and its key: "),
-        (lambda it: (it / "tls.key").write_bytes(SERVER.private_key_pem.bytes()), "and its key: KEY_VALUES_MISMATCH"),
+        (lambda it: (it / "tls.key").write_bytes(SERVER.private_key_pem.bytes()), "tls.key: not the key of "),
     ],
 )  # fmt: skip
 def test_certificates_that_cannot_be_used(pems, change, message):

@@ -8,6 +8,7 @@ import pytest
 from corepy.testing import helper_module, until
 from corepy_kubernetes import api_client, api_credentials, api_watch
 from corepy_kubernetes.api_client import APIClient
+from corepy_kubernetes.api_problems import explain
 from corepy_kubernetes.objects import Kind, Needs
 
 fake = helper_module(__file__, "kubernetes_api_server")
@@ -538,6 +539,20 @@ def test_other_refusals(fault, resource, hint):
                 await feed.until_synced()
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (OSError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"), "CA certificate that is configured"),
+        (OSError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), "the port for https?"),
+        (ConnectionError("the connection was closed during the TLS handshake"), "the port for https?"),
+        (ConnectionRefusedError(111, "Connection refused"), "services: Connection refused"),
+    ],
+    ids=["certificate", "version", "closed", "refused"],
+)  # fmt: skip
+def test_failures_of_connections(error, hint):
+    assert hint in explain(Kind.SERVICE, error)
 
 
 def test_selectors():
