@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode
 from collections import defaultdict
 from time import monotonic
 from types import SimpleNamespace
+from typing import Any
 
 import hpack
 import pytest
@@ -82,16 +83,18 @@ class Carrier:
     close_when_done = end
 
 
-class Counter(defaultdict):
+class Counter(defaultdict[int, Any]):
     def __init__(self):
         super().__init__(lambda: SimpleNamespace(inc=lambda: None))
 
 
 def session(*, has_lane):
     """A session after the client's preface and settings, its carrier, and the lane's responses."""
-    carrier, answered = Carrier(), []
+    carrier: Any = Carrier()
+    counter: Any = Counter()
+    answered: list[int] = []
     count = (lambda: answered.append(1)) if has_lane else None
-    made = HTTP2Session(carrier, DoHApplication(carrier, Counter()), 250, count)
+    made = HTTP2Session(carrier, DoHApplication(carrier, counter), 250, count)
     made.receive(PREFACE + hf.SettingsFrame(0).serialize())
     return made, carrier, answered
 
@@ -129,7 +132,7 @@ class Client:
         elif shape == "padded":
             head.flags.add("PADDED")
             head.pad_length = 7
-        frames = [head]
+        frames: list[Any] = [head]
         if shape == "continued":
             head.data, head.flags = block[:3], hf.Flags(head.defined_flags)
             frames.append(hf.ContinuationFrame(stream_id, block[3:], flags=["END_HEADERS"]))
@@ -251,7 +254,8 @@ class Conversation:
 
 def seen(data):
     """What a client sees: the fields, content, and end of each stream, and the other frames."""
-    decoder, streams, others = hpack.Decoder(), defaultdict(list), []
+    decoder, others = hpack.Decoder(), list[Any]()
+    streams: defaultdict[int, list[Any]] = defaultdict(list)
     while data:
         found, size = hf.Frame.parse_frame_header(memoryview(data[:9]))
         found.parse_body(memoryview(data[9 : 9 + size]))

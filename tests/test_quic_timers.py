@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +54,7 @@ def made(fire):
     """Timers with a clock of their own."""
 
     async def main():
-        timers = Timers(fire)
+        timers: Any = Timers(fire)
         timers._loop = Clock()
         return timers, timers._loop
 
@@ -65,7 +66,8 @@ ACTIONS = st.one_of(st.tuples(st.integers(0, 3), st.none() | st.integers(0, 20))
 
 @given(st.lists(ACTIONS, max_size=60))
 def test_a_timer_fires_at_the_time_that_was_set_last(actions):
-    fired, wanted, expected = [], {}, []
+    fired, expected = [], []
+    wanted: dict[int, float] = {}
     timers, clock = made(lambda owner, now: fired.append((owner, now)))
     for action in actions:
         if isinstance(action, int):
@@ -84,6 +86,7 @@ def test_a_timer_fires_at_the_time_that_was_set_last(actions):
 
 
 def test_timers_of_a_busy_connection_are_bounded():
+    timers: Any
     timers, clock = made(lambda owner, now: timers.set(owner, now + 3600))
     for _ in range(1000):
         timers.set(1, clock.now + 3600)
