@@ -95,7 +95,7 @@ class Handshakes:
         )
 
     def begin(self, peer: Any) -> bytes | None:
-        """Take a place for a handshake; return its client for `end`, None if there is no place."""
+        """Take a place for a handshake; return its client for `end`, None without a free one."""
         client = client_of(peer)
         if not self._shares.take(client, MOST - self.count):
             return None

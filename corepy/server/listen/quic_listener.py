@@ -139,7 +139,7 @@ class QUICListener(Listener):
     # Called by the demultiplexer
 
     def configuration(self) -> QuicConfiguration | None:
-        """Return the configuration for a new connection; None if there is no certificate."""
+        """Return the configuration for a new connection; None without a certificate."""
         return self._configurations.current()
 
     def begin(self, quic: ServerConnection, peer: Any, client: Any) -> QUICClient:
