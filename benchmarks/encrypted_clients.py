@@ -174,6 +174,12 @@ class Clients:
             self._latencies.append(time.monotonic() - asked.sent)
 
 
+def _stop_at_end(stop: threading.Event) -> None:
+    """Set `stop` when the standard input ends."""
+    sys.stdin.read()
+    stop.set()
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the clients until the standard input ends."""
     kind, host, port, authority, rate, count, *names = arguments
@@ -182,7 +188,7 @@ def main(arguments: Sequence[str]) -> None:
     clients.connect_all()
     print("asking", flush=True)
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_stop_at_end, args=(stop,), daemon=True).start()
     clients.run(float(rate), stop)
     clients.close()
     print(json.dumps(asdict(clients.fate)))

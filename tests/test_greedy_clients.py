@@ -92,7 +92,8 @@ def test_busy_connections_of_one_client_keep_no_other_out():
         for _ in range(30):
             assert all(map(is_answered, streams_of(stack, server, OTHER, 1, "www.example.org")))
             streams_of(stack, server, GREEDY, 1)
-        assert len(endpoint.listener("tcp").connections) <= 21
+        # Connections that are to make room are closed in the next turn of the event loop.
+        wait_until(lambda: len(endpoint.listener("tcp").connections) <= 20)
 
 
 @pytest.mark.usefixtures("few_seats")

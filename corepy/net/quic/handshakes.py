@@ -69,7 +69,7 @@ class Handshakes:
         return retry.packet(header.version or 0, original, header.source_cid, source, token)
 
     def begin(self, peer: Any) -> bytes | None:
-        """Take a place for a handshake; return its client for `end`, None if there is no place."""
+        """Take a place for a handshake; return its client for `end`, None without a free one."""
         client = client_of(peer)
         if not self._shares.take(client, MOST - self.count):
             return None

@@ -8,7 +8,7 @@ and the chain would give the same answer again. The cache admits a reply that
   then the handler that SETS_DEADLINE guarantees the reply;
 * answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no signature, no
   capitals in the name. Other queries come in too many variants to be worth their memory. Clients of
-  encrypted transports pad their queries, so padding with zeros is no obstacle there;
+  encrypted transports pad their queries, so padding with zeros is accepted there;
 * belongs to the current generation: a change of the router empties the cache.
 
 The key needs neither address nor port nor transport, since each socket has a cache of its own. All

@@ -32,7 +32,7 @@ def find_certificate_problem(config: ListenerConfig) -> str | None:
         if source.certificate().verifies_clients:
             return _CLIENT_AUTH
         _loaded(source, "doq", 1.0)
-    except OSError:  # there is no certificate yet
+    except OSError:  # a certificate is still awaited
         return None
     except ValueError as error:
         return f"QUIC cannot use the certificate or its key: {error}"
@@ -58,7 +58,7 @@ class Configurations:
     def current(self) -> QuicConfiguration | None:
         """Return the configuration for the next connection.
 
-        A certificate that cannot be used leaves the one before; None if there is none.
+        A certificate that cannot be used leaves the one before; None without any.
         """
         key = self._source.fingerprint, self._idle
         if key != self._key:

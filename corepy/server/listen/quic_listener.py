@@ -151,7 +151,7 @@ class QUICListener(Listener):
     # Called by the demultiplexer
 
     def configuration(self) -> QuicConfiguration | None:
-        """Return the configuration for a new connection; None if there is no certificate."""
+        """Return the configuration for a new connection; None without a certificate."""
         found = self._configurations.current()
         if found is not self._configuration:
             self._configuration = found

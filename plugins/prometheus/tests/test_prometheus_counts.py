@@ -74,7 +74,7 @@ def found(zone: str) -> dict[str, Any]:
             continue
         for values, child in metric.children():
             labels = dict(zip(metric.label_names, values, strict=True))
-            if labels["zone"] == zone:
+            if labels.get("zone") == zone:
                 rest = [
                     labels[name] for name in metric.label_names if name not in ("server", "zone")
                 ]
