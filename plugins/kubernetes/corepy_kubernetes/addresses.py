@@ -47,7 +47,7 @@ def is_reverse(name: bytes) -> bool:
 
 
 def address_of(name: bytes) -> bytes | None:
-    """Return the address in a reverse name; None if it is no whole reverse name."""
+    """Return the address in a reverse name; None for any other name."""
     if name.endswith(IN_ADDR):
         return _ipv4_of(name)
     return _ipv6_of(name) if name.endswith(IP6) else None
@@ -59,7 +59,7 @@ def _ipv4_of(name: bytes) -> bytes | None:
 
 
 def _octets(name: bytes) -> bytes | None:
-    """Return the bytes of a name below in-addr.arpa, None if a label is no number up to 255."""
+    """Return the bytes of a name below in-addr.arpa, None if a label is not a number up to 255."""
     address = bytearray()
     at, end = 0, len(name) - len(IN_ADDR)
     while at < end:

@@ -104,7 +104,7 @@ def _require_own(path: Path) -> None:
 
 
 async def read(path: Path, cluster: str) -> Snapshot | None:
-    """Return the snapshot of a cluster in a file, None if there is no file.
+    """Return the snapshot of a cluster in a file, None without a file.
 
     Raises `InvalidSnapshot`.
     """
