@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.http.backoff import Backoff, jittered
@@ -29,7 +29,7 @@ def items_of(name, data, size):
     return found, reader.members
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(JSON, max_size=5), st.dictionaries(st.text(max_size=5), JSON), SPACE, st.data())
 def test_the_elements_of_a_list_split_anywhere(items, others, indent, data):
     others.pop("items", None)

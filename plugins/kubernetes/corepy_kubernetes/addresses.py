@@ -47,7 +47,7 @@ def is_reverse(name: bytes) -> bool:
 
 
 def address_of(name: bytes) -> bytes | None:
-    """Return the address in a reverse name; None if it is not a whole reverse name."""
+    """Return the address in a reverse name; None for any other name."""
     if name.endswith(IN_ADDR):
         return _ipv4_of(name)
     return _ipv6_of(name) if name.endswith(IP6) else None

@@ -50,7 +50,7 @@ class Decoded(NamedTuple):
     namespace: str
     name: str
     version: int
-    """The resource version as a number, -1 for any other text (KEP-5504 makes them comparable)."""
+    """The resource version as a number, -1 if it is not one (KEP-5504 makes them comparable)."""
 
     item: Item | None
     """None for a pod that is terminating: it stays as it is known."""
@@ -77,7 +77,7 @@ def decoder(kind: Kind, needs: Needs) -> Decoder:
 
 
 def version_number(version: object) -> int:
-    """Return a resource version as a number, -1 if it is something else."""
+    """Return a resource version as a number, -1 for any other text."""
     text = _text(version)
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 30 else -1
 

@@ -74,7 +74,7 @@ def _access(document: Mapping[str, Any], context: str, folder: Path) -> Access:
     try:
         target = parse_url(server if "://" in server else f"http://{server}")
     except ValueError as error:
-        raise ValueError(f"the server {server!r} is no URL: {error}") from None
+        raise ValueError(f"the server {server!r} is not a URL: {error}") from None
     return Access(
         (target,),
         authority=_material(cluster, "certificate-authority", folder),

@@ -185,7 +185,7 @@ def is_above_zonal_name(parts: Parts) -> bool:
 
 
 def wire_label(text: str) -> bytes:
-    """Return a label in wire form and lower case; b"" if the text is not a label."""
+    """Return a label in wire form and lower case; b"" if the text cannot be a label."""
     raw = text.encode("utf-8", "surrogateescape").lower()
     return bytes((len(raw),)) + raw if 0 < len(raw) <= _MAX_LABEL else b""
 

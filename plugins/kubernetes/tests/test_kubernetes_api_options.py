@@ -310,7 +310,7 @@ def test_other_credentials_and_contexts(written):
         pytest.param(kubeconfig(users=[]), "no user 'u1'", id="user"),
         pytest.param(kubeconfig(users=[{"name": "u1", "user": "x"}]), "the user 'u1' has no keys", id="user text"),
         pytest.param(kubeconfig(cluster={"server": ""}), "has no server", id="no server"),
-        pytest.param(kubeconfig(cluster={"server": "ftp://x"}), "is no URL", id="URL"),
+        pytest.param(kubeconfig(cluster={"server": "ftp://x"}), "is not a URL", id="URL"),
         pytest.param(kubeconfig(cluster={"proxy-url": "http://p"}), "a proxy", id="proxy"),
         pytest.param(kubeconfig(cluster={"insecure-skip-tls-verify": "yes!"}), "not true or false", id="flag"),
         pytest.param(kubeconfig({"exec": {"command": "aws"}}), "would run a program", id="exec"),

@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import constants as c
@@ -104,7 +104,7 @@ def test_an_object_without_a_usable_name_is_ignored(kind, name):
 
 
 @pytest.mark.parametrize("name", ["x" * 64, "x" * 255, "é" * 40, HALF], ids=["64", "255", "bytes", "half"])  # fmt: skip
-def test_a_host_name_that_is_no_label_is_replaced_by_the_address(name):
+def test_a_host_name_that_cannot_be_a_label_is_replaced_by_the_address(name):
     content = fake.endpoint_slice("a", "hdls1", [fake.endpoint("10.9.0.1", hostname=name)], namespace="testns")  # fmt: skip
     found = decoder(Kind.SLICE, Needs())(content)
     cluster = kube.Cluster([*kube.objects()[:1], kube.service("hdls1"), found.item])
@@ -147,7 +147,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-@settings(max_examples=50)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), kind=st.sampled_from([Kind.SERVICE, Kind.SLICE]))
 def test_any_object_gets_valid_replies_and_has_a_line(data, kind):
     needs = Needs(pod_names=True, zones=True)
