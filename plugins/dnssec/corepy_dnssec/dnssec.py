@@ -42,6 +42,8 @@ REPEATED: Final = 1.0
 """Seconds for which the packet cache repeats the DNSKEY records."""
 
 _OPCODE: Final = 0x7800
+_RCODE: Final = 0x0F
+_SIGNED_RCODES: Final = (c.NOERROR, c.NXDOMAIN)
 _TRUNCATED: Final = 0x02
 _MALFORMED: Final = "a reply that has to be signed is malformed"
 _BUSY: Final = "too many record sets wait for their signatures"
@@ -83,9 +85,10 @@ class DNSSEC(FastHandler, ExplainedHandler):
             return self.next.begin_dns(request)
         if qtype == TYPE_DNSKEY and self._wires[zone] == name:
             return self._finish(request, self._key_reply(request), *self._key_records(request))
-        if not request.do:
-            return self.next.begin_dns(request)
         answer = self.next.begin_dns(request)
+        edns = request.edns
+        if edns is None or not edns.do:
+            return answer
         return (
             self._sign(request, answer) if type(answer) is Reply else self._await(request, answer)
         )
@@ -124,10 +127,13 @@ class DNSSEC(FastHandler, ExplainedHandler):
         """Return a reply with signatures and proofs."""
         if not _is_signable(reply):
             return reply
-        known = self._replies.get(reply.wire[2:])
+        before = reply.wire
+        known = self._replies.get(before[2:])
         if known is not None and known.since <= time.time() < known.renewed:
             self._counts_of(request).hits.value += known.sets
-            return _replaced(request, reply, reply.wire[:2] + known.message)
+            reply.wire = reply.validated = before[:2] + known.message
+            reply.validated_for = request.asked
+            return reply
         try:
             records = ReplyRecords(reply)
         except FormError as error:
@@ -266,12 +272,15 @@ def wire_of(zone: str) -> bytes | None:
 
 
 def _is_signable(reply: Reply) -> bool:
-    return (
-        reply.rcode in (c.NOERROR, c.NXDOMAIN)
-        and reply.series is None
-        and not reply.is_dropped
-        and not reply.is_momentary
-        and not reply.wire[2] & _TRUNCATED
+    """Return whether a reply has, or denies, records of a zone."""
+    wire = reply.wire
+    return not (
+        wire[3] & _RCODE not in _SIGNED_RCODES
+        or reply.extended_rcode
+        or reply.series is not None
+        or reply.is_dropped
+        or reply.is_momentary
+        or wire[2] & _TRUNCATED
     )
 
 
