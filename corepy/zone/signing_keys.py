@@ -135,7 +135,7 @@ def signing_key(owner: bytes, rdata: bytes, private: object) -> SigningKey:
         raise BadKey("the DNSKEY record is malformed")
     flags, algorithm = rdata[0] << 8 | rdata[1], rdata[3]
     if not flags & ZONE_FLAG:
-        raise BadKey("the key is no zone key: its flags are neither 256 nor 257")
+        raise BadKey("it is not a zone key: the flags are neither 256 nor 257")
     if flags & REVOKE_FLAG:
         raise BadKey("the key is revoked")
     sign, public, cost = _parts(algorithm, private)

@@ -86,7 +86,7 @@ def name_after(name: bytes, zone: bytes) -> bytes:
 def name_after_all_below(name: bytes, zone: bytes) -> bytes:
     """Return the first name after another one and all names below it, in canonical order.
 
-    RFC 4471 section 3.1.2 has the cases. The result is the zone if there is no such name in it.
+    RFC 4471 section 3.1.2 has the cases. The result is the zone if it has no such name.
     """
     while name != zone:
         label, rest = name[1 : 1 + name[0]], name[1 + name[0] :]

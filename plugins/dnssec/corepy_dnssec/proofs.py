@@ -34,7 +34,7 @@ class Zones(Protocol):
     denial: Denial
 
     def signer_zone(self, name: bytes, rtype: int) -> bytes | None:
-        """Return the zone that signs records of a name, in lower case; None if there is none."""
+        """Return the zone that signs records of a name, in lower case, or None."""
 
 
 class Prover:
@@ -83,7 +83,7 @@ class Prover:
         return self.records.find(ANSWER, name, qtype) is not None
 
     def _delegation(self) -> bytes | None:
-        """Return the zone cut that the reply refers to; None if it is no referral."""
+        """Return the zone cut that the reply refers to, or None."""
         found = self.records.of_type(AUTHORITY, c.TYPE_NS)
         if found is None or self._has_answer():
             return None

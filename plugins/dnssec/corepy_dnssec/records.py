@@ -96,14 +96,14 @@ class ReplyRecords:
         return (it for it in self.sets if it.section == section)
 
     def find(self, section: int, name: bytes, rtype: int) -> RecordSet | None:
-        """Return the set with this owner, in lower case, and type; None if there is none."""
+        """Return the set with this owner, in lower case, and type, or None."""
         for it in self.in_section(section):
             if it.rtype == rtype and it.name == name:
                 return it
         return None
 
     def of_type(self, section: int, rtype: int) -> RecordSet | None:
-        """Return the first set of a type in a section; None if there is none."""
+        """Return the first set of a type in a section, or None."""
         return next((it for it in self.in_section(section) if it.rtype == rtype), None)
 
     def add(self, added: RecordSet) -> None:

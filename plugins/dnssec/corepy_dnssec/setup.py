@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from corepy.corefile import Mistakes
 from corepy.dns.names import is_subdomain, to_text
+from corepy.plugin import Mistakes
 from corepy.zone.key_files import KeyFileError, base_of, pair_of, read_key
 from corepy.zone.signing_keys import SHA1_ALGORITHMS
 from corepy_dnssec.denial import BlackLies, WhiteLies

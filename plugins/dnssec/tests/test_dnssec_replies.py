@@ -1,6 +1,7 @@
 """Signed replies: the tables of CoreDNS's tests, and its faults."""
 
 import asyncio
+import subprocess
 
 import dnslib
 import pytest
@@ -12,6 +13,7 @@ from corepy.testing import make_request, reply_of, run_chain, serve, set_up
 from corepy.testing.zone_keys import write_key
 from corepy.zone.canonical import canonical_key
 from corepy_dnssec.denial import name_after, name_after_all_below
+from corepy_dnssec.dnssec import DNSSEC
 
 ZONE = """\
 $TTL 30M
@@ -395,3 +397,64 @@ def test_names_after_others(name):
     below = b"\1\xff" + wire
     if len(below) <= 255:
         assert canonical_key(name_after_all_below(wire, zone)) > canonical_key(below)
+
+
+# -- with other plugins
+
+
+def test_drops_and_series_pass(files):
+    made = handler(files)
+
+    class Odd(Handler):
+        name = "odd"
+
+        async def serve_dns(self, request):
+            return request.drop() if request.type == "A" else request.reply_series([])
+
+    for qtype, transport in (("A", "udp"), ("TXT", "tcp")):
+        request = make_request("www.miek.nl.", qtype, do=True, protocol=transport)
+        reply = run_chain(request, made, Odd())
+        assert reply.is_dropped or reply.series is not None
+
+
+def test_cache_and_reload(files):
+    """Signed and unsigned replies are apart in *cache*; a reload keeps signatures."""
+
+    def text(more=""):
+        return (
+            f"miek.nl:0 {{\nbind 127.0.0.1\ncache 3600 {{\n{more}\n}}\n"
+            f"dnssec {{\nkey file {files}/K\n}}\nfile {files}/db\n}}\n"
+        )
+
+    with serve(text()) as server:
+        for _ in range(2):
+            assert section(server.ask("a.miek.nl.").rr) == ["a.miek.nl. A"]
+            reply = server.ask("a.miek.nl.", do=True, edns=4096)
+            assert section(reply.rr) == sorted(signed("a.miek.nl.", "A"))
+        (before,) = server.plugins(DNSSEC)
+        misses = before.status()["cache"]["misses"]
+        server.reload(text("prefetch 5"))
+        (after,) = server.plugins(DNSSEC)
+        assert after is not before
+        again = server.ask("a.miek.nl.", do=True, edns=4096)
+        assert [it.rdata for it in again.rr] == [it.rdata for it in reply.rr]
+        assert after.status()["cache"]["misses"] in (0, misses)
+
+
+def test_a_signed_zone_stays_as_it_is(files, tmp_path):
+    (tmp_path / "db").write_text(ZONE)
+    for command in (
+        "dnssec-keygen -q -a ECDSAP256SHA256 -f KSK miek.nl",
+        "dnssec-signzone -S -z -o miek.nl -f signed db",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    plain = f"miek.nl:0 {{\nbind 127.0.0.1\n%s\nfile {tmp_path}/signed\n}}\n"
+    with (
+        serve(plain % "") as without,
+        serve(plain % f"dnssec {{\nkey file {files}/K\n}}") as running,
+    ):
+        for name, qtype in (("a.miek.nl.", "A"), ("x.miek.nl.", "A"), ("unsigned.miek.nl.", "DS"),
+                            ("x.unsigned.miek.nl.", "A"), ("gone.miek.nl.", "A")):  # fmt: skip
+            expected, reply = (it.ask(name, qtype, do=True, edns=4096) for it in (without, running))
+            assert reply.header.rcode == expected.header.rcode
+            assert section(reply.rr + reply.auth) == section(expected.rr + expected.auth)

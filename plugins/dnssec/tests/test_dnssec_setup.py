@@ -164,7 +164,7 @@ def edited(tmp_path, suffix, old, new, **options):
 @pytest.mark.parametrize(
     ("suffix", "old", "new", "message"),
     [
-        (".key", "DNSKEY 257", "DNSKEY 1", "no zone key"),
+        (".key", "DNSKEY 257", "DNSKEY 1", "not a zone key"),
         (".key", "DNSKEY 257", "DNSKEY 385", "revoked"),
         (".key", "DNSKEY 257 3", "DNSKEY 257 2", "malformed"),
         (".key", "DNSKEY 257 3 13", "DNSKEY 257 3 15", "another algorithm"),
