@@ -59,12 +59,11 @@ class Prover:
 
     def _classify(self) -> None:
         records, request = self.records, self._request
+        cut = records.cut = self._delegation()
         if records.has_proofs:  # of a signed zone below
             return
         zone = self._zone = self._zones.signer_zone(self._name, request.qtype)
-        cut = self._delegation()
         if cut is not None:
-            records.cut = cut
             self._zone = self._zones.signer_zone(cut, c.TYPE_DS)
             self._lacks_ds = records.find(AUTHORITY, cut, c.TYPE_DS) is None
             return
