@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CURVES = {13: ("SECP256R1", 32), 14: ("SECP384R1", 48)}
-_RSA_BITS = 2048
+_RSA_BITS = 1024
+"""The least that OpenSSL accepts: a longer key takes a second to generate."""
 
 
 def write_key(

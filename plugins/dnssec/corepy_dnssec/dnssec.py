@@ -136,9 +136,9 @@ class DNSSEC(FastHandler, ExplainedHandler):
             return reply
         try:
             records = ReplyRecords(reply)
+            prover = Prover(self, self.next, request, records)
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
-        prover = Prover(self, self.next, request, records)
         if prover.needs_queries:
             return self._prove(request, reply, prover)
         prover.add_proofs()

@@ -43,7 +43,7 @@ class Prover:
     def __init__(
         self, zones: Zones, below: Handler, request: Request, records: ReplyRecords
     ) -> None:
-        """`below` is the handler that has answered, with `records`."""
+        """`below` is the handler that has answered, with `records`. Raises FormError."""
         self.records = records
         self._zones = zones
         self._below = below

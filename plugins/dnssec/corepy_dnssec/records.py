@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns import FormError
 from corepy.dns import constants as c
 from corepy.dns.compress import rebuild
 from corepy.dns.rdata import plain_sections
@@ -118,13 +119,18 @@ class ReplyRecords:
         records[:] = [it for it in records if not _belongs(it, removed)]
 
     def target(self, name: bytes) -> bytes:
-        """Return the name that the aliases in the answer lead to, beginning at a name."""
+        """Return the name that the aliases in the answer lead to, beginning at a name.
+
+        Raises FormError for an alias without data.
+        """
         seen = {name}
         while True:
             alias = self.find(ANSWER, name, c.TYPE_CNAME)
             if alias is None:
                 return name
             name = alias.rdatas[0].lower()
+            if not name:
+                raise FormError("a CNAME record has no data")
             if name in seen:
                 return name
             seen.add(name)

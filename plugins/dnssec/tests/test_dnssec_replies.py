@@ -2,14 +2,20 @@
 
 import asyncio
 import subprocess
+import threading
 
 import dnslib
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.dns.names import from_text, labels_of
+from corepy.dns.rdata import check_records
+from corepy.dns.records import rr
+from corepy.dns.reply_validation import reply_problem
 from corepy.plugin import Cacheability, Handler, metrics
-from corepy.testing import make_request, reply_of, run_chain, serve, set_up
+from corepy.testing import link, make_request, reply_of, run_chain, serve, set_up
 from corepy.testing.zone_keys import write_key
 from corepy.zone.canonical import canonical_key
 from corepy_dnssec.denial import name_after, name_after_all_below
@@ -319,13 +325,14 @@ def test_directive_without_keys(files):
     assert not ask(made, Below(), "miek.nl.", "DNSKEY").rr
 
 
-def test_queries_in_flight_share_a_signature(files):
-    """RSA signatures take more than the event loop may spend: a thread makes them, each once."""
+def test_queries_in_flight_share_a_signature(files, monkeypatch):
+    """Signatures that take more than the event loop may spend are made in a thread, each once."""
+    monkeypatch.setattr("corepy_dnssec.signer.INLINE", 0.0001)
     made = handler(files, "miek.nl", "Krsa", options="cache_capacity 100")
     made.next = Below(["www.miek.nl. 60 IN A 192.0.2.1"], ["miek.nl. 60 IN NS a.b."])
     calls = []
     make = made.signer.make
-    made.signer.make = lambda wanted, now: calls.append(wanted) or make(wanted, now)
+    made.signer.make = lambda *wanted: calls.append(threading.get_ident()) or make(*wanted)
 
     async def many():
         requests = [make_request("www.miek.nl.", "A", do=True) for _ in range(20)]
@@ -336,6 +343,7 @@ def test_queries_in_flight_share_a_signature(files):
     replies = asyncio.run(many())
     assert len({it.wire[2:] for it in replies}) == 1
     assert len(calls) == 2
+    assert threading.get_ident() not in calls
     assert made.status()["cache"]["misses"] == before + 40
     assert made.explain_state(make_request("www.miek.nl.", "A", do=True))["state"] == "signs"
 
@@ -458,3 +466,63 @@ def test_a_signed_zone_stays_as_it_is(files, tmp_path):
             expected, reply = (it.ask(name, qtype, do=True, edns=4096) for it in (without, running))
             assert reply.header.rcode == expected.header.rcode
             assert section(reply.rr + reply.auth) == section(expected.rr + expected.auth)
+
+
+# -- replies that no server should send
+
+OWNERS = st.sampled_from(
+    [
+        from_text(it)
+        for it in ("www.miek.nl", "miek.nl", "x.sub.miek.nl", "sub.miek.nl", ".", "a.org")
+    ]
+)
+RDATAS = st.one_of(
+    st.just(b""), OWNERS, OWNERS.map(lambda it: it + it + bytes(20)), st.binary(max_size=40)
+)
+RECORDS = st.lists(
+    st.builds(
+        lambda owner, rtype, ttl, rdata, rclass: rr(owner, rtype, ttl, rdata, rclass),
+        OWNERS,
+        st.sampled_from([1, 2, 5, 6, 15, 33, 39, 43, 46, 47, 48, 50, 65, 300]),
+        st.sampled_from([0, 60, 2**32 - 1]),
+        RDATAS,
+        st.sampled_from([1, 1, 1, 3]),
+    ),
+    max_size=4,
+)
+
+
+class Wild(Handler):
+    name = "wild"
+    cacheability = Cacheability.SAFE
+
+    def __init__(self, sections, rcode):
+        self.given = sections, rcode
+
+    async def serve_dns(self, request):
+        (answer, authority, additional), rcode = self.given
+        return request.reply(rcode, answer, authority, additional)
+
+
+@pytest.mark.parametrize("denial", ["nsec", "nsec3"])
+def test_any_records_below(files, denial):
+    """The server validates replies of handlers, so what passes it must get a valid reply."""
+    made = handler(files, options=f"denial {denial}")
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.tuples(RECORDS, RECORDS, RECORDS),
+        st.sampled_from([0, 3]),
+        st.sampled_from(["A", "DS", "SOA", "NSEC", "ANY", "NS"]),
+        st.sampled_from(["www.miek.nl.", "miek.nl.", "b.x.sub.miek.nl."]),
+    )
+    def check(sections, rcode, qtype, name):
+        top = link([made, Wild(sections, rcode)], guarded=True)
+        request = make_request(name, qtype, do=True)
+        reply = runner.run(top.serve_dns(request))
+        reply.validated = None
+        assert reply_problem(request, reply) is None
+        check_records(reply.wire)
+
+    with asyncio.Runner() as runner:
+        check()

@@ -46,6 +46,7 @@ REPLIES = {
     "delegations": ["secure.example.org DS", "insecure.example.org DS", "www.example.org DS"],
 }  # fmt: skip
 NAMES = [line.split() for lines in REPLIES.values() for line in lines]
+DENIALS = [line.split() for kind in (*REPLIES,)[2:] for line in REPLIES[kind]]
 UNKNOWN = {line.split()[0] for line in REPLIES["no such name"]}
 
 
@@ -88,9 +89,9 @@ def delv(folder, server, record, name, qtype):
 
 
 @pytest.mark.parametrize("denial", ["nsec", "nsec3"])
-def test_delv_validates_all_replies(tmp_path, denial):
+def test_delv_validates_wildcards_and_denials(tmp_path, denial):
     with signing(tmp_path, denial=denial) as (server, record):
-        for name, qtype in NAMES:
+        for name, qtype in [*NAMES[:1], *DENIALS]:
             printed = delv(tmp_path, server, record, name, qtype)
             assert "fully validated" in printed, (name, qtype, printed)
             assert "unsigned answer" not in printed, (name, qtype, printed)
