@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import threading
+from typing import Any
 
 import dnslib
 import pytest
@@ -18,6 +19,7 @@ from corepy.plugin import Cacheability, Handler, metrics
 from corepy.testing import link, make_request, reply_of, run_chain, serve, set_up
 from corepy.testing.zone_keys import write_key
 from corepy.zone.canonical import canonical_key
+from corepy.zone.denial import NSEC3Parameters
 from corepy_dnssec.denial import name_after, name_after_all_below
 from corepy_dnssec.dnssec import DNSSEC
 
@@ -173,7 +175,7 @@ class Below(Handler):
     cacheability = Cacheability.SAFE
 
     def __init__(self, answer=(), authority=(), more=None, **header):
-        self.given = answer, authority, [], header
+        self.given: Any = answer, authority, [], header
         self.more = more or {}
         self.asked = []
 
@@ -228,13 +230,13 @@ def test_replies_that_stay_as_they_are(files):
     made = handler(files)
     record = "www.miek.nl. 5 IN A 192.0.2.1"
     signature = "www.miek.nl. 5 IN RRSIG A 13 3 5 20300101000000 20200101000000 1 miek.nl. AAAA"
-    for below, name, options in (
-        (Below(rcode=2), "www.miek.nl.", {}),
-        (Below([record], tc=1), "www.miek.nl.", {}),
-        (Below(["www.example.org. 5 IN A 192.0.2.1"]), "www.example.org.", {}),
-        (Below([record, signature]), "www.miek.nl.", {}),
+    for below, name in (
+        (Below(rcode=2), "www.miek.nl."),
+        (Below([record], tc=1), "www.miek.nl."),
+        (Below(["www.example.org. 5 IN A 192.0.2.1"]), "www.example.org."),
+        (Below([record, signature]), "www.miek.nl."),
     ):
-        reply = ask(made, below, name, **options)
+        reply = ask(made, below, name)
         assert len(reply.rr) == len(below.given[0])
         assert not reply.auth
     assert ask(made, Below([record]), qtype="AXFR").rr[0].rtype == 1
@@ -277,8 +279,8 @@ def test_alias_without_target(files):
 
 def test_ds_records_that_a_referral_lacks(files):
     ds = "sub.miek.nl. 60 IN DS 1 13 2 " + "AB" * 32
-    referral = ["sub.miek.nl. 60 IN NS ns.sub.miek.nl."], [], {}
-    below = Below([], referral[0], more={("sub.miek.nl.", "DS"): ([ds], [], [], {})})
+    servers = ["sub.miek.nl. 60 IN NS ns.sub.miek.nl."]
+    below = Below([], servers, more={("sub.miek.nl.", "DS"): ([ds], [], [], {})})
     reply = ask(handler(files), below, "x.sub.miek.nl.")
     assert section(reply.auth) == sorted(["sub.miek.nl. NS", *signed("sub.miek.nl.", "DS")])
     assert below.asked == [("x.sub.miek.nl.", "A", True), ("sub.miek.nl.", "DS", False)]
@@ -291,14 +293,12 @@ def test_ds_records_that_a_referral_lacks(files):
 def test_nsec3_finds_the_closest_encloser(files, existing, encloser):
     names = ["miek.nl.", "c.miek.nl.", "b.c.miek.nl."]
     known = names[: names.index(existing) + 1]
-    more = {(name, "A"): ([], [NODATA], [], {}) for name in known}
+    more: Any = {(name, "A"): ([], [NODATA], [], {}) for name in known}
     below = Below([], [NODATA], more, rcode=3)
     reply = ask(handler(files, options="denial nsec3"), below, "x.a.b.c.miek.nl.")
     assert reply.header.rcode == 3
     assert len([it for it in reply.auth if it.rtype == NSEC3]) == 3
     assert len(below.asked) <= 4
-    from corepy.zone.denial import NSEC3Parameters
-
     digest = NSEC3Parameters(0, b"").hash(from_text(encloser)).decode()
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
 

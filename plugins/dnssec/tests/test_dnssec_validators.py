@@ -56,10 +56,9 @@ def signing(folder, *, denial="nsec", algorithms=(13,), flags=(257,)):
     (folder / "db").write_text(ZONE)
     (folder / "hosts").write_text(HOSTS)
     bases = [
-        write_key(folder, "example.org", f"K{number}", algorithm=algorithm, flags=flag)
-        for number, algorithm in enumerate(algorithms)
+        write_key(folder, "example.org", f"K{algorithm}-{flag}", algorithm=algorithm, flags=flag)
+        for algorithm in algorithms
         for flag in flags
-        for number in [f"{number}-{flag}"]
     ]
     keys = " ".join(map(str, bases))
     text = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import subprocess
 import time
 from calendar import timegm
@@ -223,8 +224,6 @@ def test_changes_of_the_zone_file_and_of_keys(tmp_path, key, caplog):
 
 
 def test_a_zone_file_that_is_newer_at_the_start(tmp_path, key, monkeypatch):
-    import os
-
     file = signed_of(tmp_path, [key], SMALL)
     file.sign()
     written = file.path.stat().st_mtime
