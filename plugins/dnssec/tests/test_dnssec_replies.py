@@ -509,7 +509,9 @@ def test_any_records_below(files, denial):
     """The server validates replies of handlers, so what passes it must get a valid reply."""
     made = handler(files, options=f"denial {denial}")
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(
         st.tuples(RECORDS, RECORDS, RECORDS),
         st.sampled_from([0, 3]),

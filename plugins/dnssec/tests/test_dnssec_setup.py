@@ -219,7 +219,7 @@ FILES = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(FILES, st.integers(0, 255))
 def test_no_content_of_a_key_file_fails_otherwise(content, algorithm):
     for read in (read_public, lambda it: read_private(it, algorithm)):
