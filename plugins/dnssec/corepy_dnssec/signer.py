@@ -189,6 +189,8 @@ class Signer:
                 results = await in_thread(partial(self._make_all, portion))
             except BaseException as error:
                 self._fail(portion, error)
+                if isinstance(error, Exception):
+                    return  # the queries that wait for it report it
                 raise
             for job, signed in zip(portion, results, strict=True):
                 self._add(job.key, signed)

@@ -386,6 +386,27 @@ def test_too_many_waiting(files, monkeypatch):
     assert all(it.is_momentary for it in replies if it.rcode)
 
 
+@pytest.mark.parametrize("inline", [0, 1])
+def test_a_signature_that_fails(files, monkeypatch, inline):
+    """plugin/dnssec/dnssec_test.go, TestSignReturnsNilOnError: nothing of it remains."""
+    monkeypatch.setattr("corepy_dnssec.signer.INLINE", inline)
+    made = handler(files, "miek.nl", "Kzsk")
+    made.next = Below()
+    make = made.signer.make
+    requests = [make_request(f"f{inline}{number}.miek.nl.", do=True) for number in range(3)]
+
+    async def many():
+        return await asyncio.gather(*map(made.serve_dns, requests), return_exceptions=True)
+
+    def fail(wanted, now):
+        raise RuntimeError("no signature")
+
+    made.signer.make = fail
+    assert [str(it) for it in asyncio.run(many())] == ["no signature"] * 3
+    made.signer.make = make
+    assert [it.rcode for it in asyncio.run(many())] == [0, 0, 0]
+
+
 # -- names in canonical order
 
 
