@@ -11,6 +11,7 @@ import pytest
 from corepy import corefile
 from corepy.server.build.builder import build
 from corepy.testing.tls import CERTIFICATE, KEY
+from corepy.testing.zone_keys import write_key
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("docs", "deploy", "editors", "examples", "plugins")
@@ -45,6 +46,8 @@ EXAMPLES = [
 SET_BY_KUBERNETES = ("KUBE_DNS_UPSTREAM_SERVICE_HOST", "CLUSTER_DNS", "READY_ADDRESS")
 CERTIFICATES = ("cert.pem", "key.pem", "clients.pem")
 """The files that the examples of encrypted transports name."""
+ZONE_KEY = re.compile(r"\b(K([a-z.]+)\.\+013\+[0-9]+)\b")
+"""Key files as dnssec-keygen names them, with their zones."""
 GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
 
 
@@ -56,6 +59,8 @@ def test_corefiles_in_documents_are_valid(text, tmp_path, monkeypatch):
         monkeypatch.setenv(name, "10.96.0.11")
     for name in CERTIFICATES:
         (tmp_path / name).write_text(KEY if name == "key.pem" else CERTIFICATE)
+    for name, zone in ZONE_KEY.findall(text):
+        write_key(tmp_path, zone, name)
     build(corefile.parse(text), checking=True)
 
 

@@ -1,0 +1,84 @@
+"""Makes RRSIG records (RFC 4034 section 3)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corepy.dns import constants as c
+from corepy.dns.names import labels_of
+from corepy.dns.rdata import LAYOUTS, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from corepy.zone.signing_keys import SigningKey
+
+_KEEP_CASE: Final = frozenset((c.TYPE_NSEC, c.TYPE_SVCB, c.TYPE_HTTPS, c.TYPE_TSIG))
+_LOWERED: Final = frozenset(
+    rtype for rtype, layout in LAYOUTS.items() if layout.names and rtype not in _KEEP_CASE
+)
+"""Types whose names are lower case in the canonical form (RFC 4034 6.2, RFC 6840 section 5.1)."""
+
+_pack_head: Final = Struct("!HBBIIIH").pack
+_pack_fixed: Final = Struct("!HHI").pack
+
+
+class Validity(NamedTuple):
+    """The period in which a signature is valid, in seconds since 1970."""
+
+    inception: int
+    expiration: int
+
+
+class SignedData(NamedTuple):
+    """A record set as it is signed: all that is signed except the RRSIG record itself."""
+
+    rtype: int
+    labels: int
+    ttl: int
+    """The original TTL in seconds."""
+    records: bytes
+    """The records in canonical form and order, each once (RFC 4034 section 6)."""
+
+
+def signed_data(owner: bytes, rtype: int, ttl: int, rdatas: Iterable[bytes]) -> SignedData:
+    """Return what is signed of a set; the owner is in wire form, and `ttl` the original TTL.
+
+    Raises FormError for rdata that is malformed for its type.
+    """
+    owner = owner.lower()
+    if rtype in _LOWERED:
+        rdatas = map(_Lowered(rtype), rdatas)
+    head = owner + _pack_fixed(rtype, c.CLASS_IN, ttl)
+    joined = [head + len(it).to_bytes(2, "big") + it for it in sorted(set(rdatas))]
+    labels = labels_of(owner)
+    number = len(labels) - (labels[:1] == [b"*"])
+    return SignedData(rtype, number, ttl, b"".join(joined))
+
+
+class _Lowered:
+    """Returns rdata with its names in lower case."""
+
+    def __init__(self, rtype: int) -> None:
+        self._rtype = rtype
+
+    def __call__(self, rdata: bytes) -> bytes:
+        prefix, names, tail, _ = split(rdata, self._rtype, 0, len(rdata))
+        return b"".join((prefix, *(name.lower() for name in names), tail))
+
+
+def signatures(
+    data: SignedData, keys: Sequence[SigningKey], signer: bytes, validity: Validity
+) -> tuple[bytes, ...]:
+    """Return the rdata of the RRSIG records by some keys; `signer` is the zone, in lower case."""
+    return tuple(_signature(data, key, signer, validity) for key in keys)
+
+
+def _signature(data: SignedData, key: SigningKey, signer: bytes, validity: Validity) -> bytes:
+    inception, expiration = (time & 0xFFFFFFFF for time in validity)  # RFC 4034 section 3.1.5
+    head = _pack_head(
+        data.rtype, key.algorithm, data.labels, data.ttl, expiration, inception, key.tag
+    )
+    head += signer
+    return head + key.sign(head + data.records)

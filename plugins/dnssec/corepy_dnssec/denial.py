@@ -1,0 +1,146 @@
+"""Denies names and types that do not exist, without knowing the names of the zone.
+
+*Black lies* are NSEC records of the name itself, which deny only the type (RFC 9824 has a later
+form of them). *White lies* are NSEC3 records that cover one hash each (RFC 7129 appendix B).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from corepy.dns import constants as c
+from corepy.dns.names import MAX_LABEL, MAX_NAME
+from corepy.dns.wire import AUTHORITY
+from corepy.zone.denial import next_closer
+from corepy.zone.type_bitmaps import type_bitmap
+from corepy_dnssec.records import RecordSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_NAMES: Final = (
+    "A HINFO MX TXT AAAA LOC SRV CERT SSHFP TLSA HIP OPENPGPKEY SPF"
+    " PTR RP AFSDB NAPTR SMIMEA SVCB HTTPS URI CAA"
+)
+DATA_TYPES: Final = frozenset(c.TYPES[name] for name in _NAMES.split())
+"""Types that a name may have as far as a denial is concerned.
+
+A validator may use a denial for all types that it lacks (RFC 8198), so it lacks only the type that
+was asked for, and rare ones. CoreDNS's list has neither MX, PTR nor the types after SPF.
+"""
+
+APEX_TYPES: Final = DATA_TYPES | {c.TYPE_NS, c.TYPE_SOA, c.TYPE_DNSKEY}
+CUT_TYPES: Final = frozenset((c.TYPE_NS,))
+
+_HASH_HEAD: Final = bytes((1, 0, 0, 0, 0))
+"""SHA-1, no flags, no iterations, no salt (RFC 9276 section 3.1)."""
+
+_HASHES: Final = 1 << 160
+_HASH_SIZE: Final = 20
+
+
+class Denial(Protocol):
+    """How names and types are denied."""
+
+    denies_names: bool
+    """Whether it proves NXDOMAIN; otherwise the reply becomes NOERROR without data."""
+
+    def no_data(
+        self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
+    ) -> Iterator[RecordSet]:
+        """Yield the proof that a name has only some types; all names are in lower case."""
+
+    def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
+        """Yield the proof that a name does not exist, whose closest encloser is `encloser`."""
+
+
+class BlackLies:
+    """Denial by NSEC records of the names themselves (CoreDNS: black_lies.go)."""
+
+    denies_names = False
+
+    def no_data(
+        self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
+    ) -> Iterator[RecordSet]:
+        """See `Denial`. Below a cut there are no names of the zone, so the record covers them."""
+        after = name_after_all_below(name, zone) if is_cut else name_after(name, zone)
+        bitmap = type_bitmap((*types, c.TYPE_RRSIG, c.TYPE_NSEC))
+        yield RecordSet(AUTHORITY, name, c.TYPE_NSEC, ttl, [after + bitmap])
+
+    def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
+        """See `Denial`; never called."""
+        raise NotImplementedError
+
+
+def name_after(name: bytes, zone: bytes) -> bytes:
+    r"""Return the first name after another one in canonical order: that with a label \000 before.
+
+    A name that is too long has no such child; the result is the next name on the same level or
+    above, or the zone after its last name.
+    """
+    return b"\1\0" + name if len(name) + 2 <= MAX_NAME else name_after_all_below(name, zone)
+
+
+def name_after_all_below(name: bytes, zone: bytes) -> bytes:
+    """Return the first name after another one and all names below it, in canonical order.
+
+    RFC 4471 section 3.1.2 has the cases. The result is the zone if it has no such name.
+    """
+    while name != zone:
+        label, rest = name[1 : 1 + name[0]], name[1 + name[0] :]
+        if len(label) < MAX_LABEL and len(name) < MAX_NAME:
+            return bytes((len(label) + 1,)) + label + b"\0" + rest
+        label = label.rstrip(b"\xff")
+        if label:
+            last = label[-1] + 1
+            if chr(last).isupper() and last < 0x80:
+                last = ord("Z") + 1  # capital letters sort as small ones
+            return bytes((len(label),)) + label[:-1] + bytes((last,)) + rest
+        name = rest
+    return zone
+
+
+class WhiteLies:
+    """Denial by NSEC3 records that cover or match one hash each (RFC 5155 section 7.2)."""
+
+    denies_names = True
+
+    def no_data(
+        self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
+    ) -> Iterator[RecordSet]:
+        """See `Denial`. A cut without DS records has no signatures."""
+        yield _matching(name, zone, types if is_cut else (*types, c.TYPE_RRSIG), ttl)
+
+    def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
+        """See `Denial`: closest encloser, next closer name, wildcard (RFC 5155 section 7.2.2)."""
+        types = APEX_TYPES if encloser == zone else DATA_TYPES
+        yield _matching(encloser, zone, (*types, c.TYPE_RRSIG), ttl)
+        yield _covering(next_closer(name, encloser), zone, ttl)
+        yield _covering(b"\1*" + encloser, zone, ttl)
+
+
+def _hash(name: bytes) -> int:
+    return int.from_bytes(hashlib.sha1(name, usedforsecurity=False).digest(), "big")
+
+
+def _bytes(number: int) -> bytes:
+    return (number % _HASHES).to_bytes(_HASH_SIZE, "big")
+
+
+def _matching(name: bytes, zone: bytes, types: Iterable[int], ttl: int) -> RecordSet:
+    number = _hash(name)
+    return _nsec3(number, number + 1, zone, type_bitmap(types), ttl)
+
+
+def _covering(name: bytes, zone: bytes, ttl: int) -> RecordSet:
+    number = _hash(name)
+    return _nsec3(number - 1, number + 1, zone, b"", ttl)
+
+
+def _nsec3(first: int, after: int, zone: bytes, bitmap: bytes, ttl: int) -> RecordSet:
+    """Return the record with these hashes (RFC 5155 section 3)."""
+    label = base64.b32hexencode(_bytes(first)).lower()
+    rdata = _HASH_HEAD + bytes((_HASH_SIZE,)) + _bytes(after) + bitmap
+    return RecordSet(AUTHORITY, bytes((len(label),)) + label + zone, c.TYPE_NSEC3, ttl, [rdata])

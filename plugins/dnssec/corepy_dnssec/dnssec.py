@@ -1,0 +1,299 @@
+"""The handler that signs the replies of the handlers below (CoreDNS: plugin/dnssec/handler.go)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+
+from corepy.dns import FormError, Reply
+from corepy.dns import constants as c
+from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
+from corepy.dns.wire import ANSWER
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    FastHandler,
+    LifecycleContext,
+    ZoneMatcher,
+    hookimpl,
+)
+from corepy.zone.signatures import signed_data
+from corepy_dnssec.metrics import Counts
+from corepy_dnssec.proofs import Prover
+from corepy_dnssec.records import RecordSet, ReplyRecords
+from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from corepy.dns import Request
+    from corepy.plugin.handler import Answer
+    from corepy_dnssec.denial import Denial
+    from corepy_dnssec.signer import Signed, Signer
+
+ORIGINAL_TTL: Final = 3600
+"""Original TTL in seconds of all signatures, since that of a set is unknown (CoreDNS: rrsig.go)."""
+
+MOST_REPLIES: Final = 2000
+LARGEST_REPLY: Final = 2048
+"""Signed replies that are remembered, and bytes of the largest one."""
+
+REPEATED: Final = 1.0
+"""Seconds for which the packet cache repeats the DNSKEY records."""
+
+_OPCODE: Final = 0x7800
+_RCODE: Final = 0x0F
+_SIGNED_RCODES: Final = (c.NOERROR, c.NXDOMAIN)
+_TRUNCATED: Final = 0x02
+_MALFORMED: Final = "a reply that has to be signed is malformed"
+_BUSY: Final = "too many record sets wait for their signatures"
+
+
+class _Known(NamedTuple):
+    """A signed reply, without its ID."""
+
+    message: bytes
+    sets: int
+    since: int
+    renewed: int
+
+
+class DNSSEC(FastHandler, ExplainedHandler):
+    """Answers with the keys of its zones, and signs the replies to clients that set DO."""
+
+    name: ClassVar[str] = "dnssec"
+    cacheability = Cacheability.SAFE
+    inputs = b""
+
+    def __init__(self, zones: Iterable[str], signer: Signer, denial: Denial) -> None:
+        """Sign the names in `zones`; without keys, pass all queries on."""
+        self.zones = ZoneMatcher(zones)
+        self.signer = signer
+        self.denial = denial
+        self._wires = {zone: wire_of(zone) for zone in self.zones.zones}
+        self._replies: dict[bytes, _Known] = {}
+        self._counts: dict[str, Counts] = {}
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the next handler's answer, signed if the client wants that."""
+        name = request.name_wire
+        zone = self.zones.find(name)
+        if zone is None or not self.signer.keys or request.flags & _OPCODE:
+            return self.next.begin_dns(request)
+        qtype = request.qtype
+        if request.qclass != c.CLASS_IN or qtype in c.TRANSFERS:
+            return self.next.begin_dns(request)
+        if qtype == TYPE_DNSKEY and self._wires[zone] == name:
+            return self._finish(request, self._key_reply(request), *self._key_records(request))
+        answer = self.next.begin_dns(request)
+        edns = request.edns
+        if edns is None or not edns.do:
+            return answer
+        return (
+            self._sign(request, answer) if type(answer) is Reply else self._await(request, answer)
+        )
+
+    def signer_zone(self, name: bytes, rtype: int) -> bytes | None:
+        """Return the zone that signs records of a name, in wire form and lower case.
+
+        DS records belong to the parent zone (RFC 4035 section 3.1.4.1), if it is one of the zones.
+        """
+        zone = self.zones.find(name)
+        if zone is None:
+            return None
+        wire = self._wires[zone]
+        assert wire is not None
+        if rtype == c.TYPE_DS and wire == name and name[0]:
+            return self.signer_zone(name[1 + name[0] :], rtype) or wire
+        return wire
+
+    def _key_reply(self, request: Request) -> Reply:
+        reply = request.reply(authoritative=True)
+        reply.deadline, reply.since = request.received + REPEATED, request.received
+        return reply
+
+    def _key_records(self, request: Request) -> tuple[ReplyRecords, bool]:
+        records = ReplyRecords(request.reply())
+        rdatas = [key.rdata for key in self.signer.keys]
+        owner = request.question[:-4]
+        records.add(RecordSet(ANSWER, owner, TYPE_DNSKEY, ORIGINAL_TTL, rdatas))
+        return records, False
+
+    async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:
+        signed = self._sign(request, await answer)
+        return signed if type(signed) is Reply else await signed
+
+    def _sign(self, request: Request, reply: Reply) -> Answer:
+        """Return a reply with signatures and proofs."""
+        if not _is_signable(reply):
+            return reply
+        before = reply.wire
+        known = self._replies.get(before[2:])
+        if known is not None and known.since <= time.time() < known.renewed:
+            self._counts_of(request).hits.value += known.sets
+            reply.wire = reply.validated = before[:2] + known.message
+            reply.validated_for = request.asked
+            return reply
+        try:
+            records = ReplyRecords(reply)
+            prover = Prover(self, self.next, request, records)
+        except FormError as error:
+            return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        if prover.needs_queries:
+            return self._prove(request, reply, prover)
+        prover.add_proofs()
+        return self._finish(request, reply, records, True)
+
+    async def _prove(self, request: Request, reply: Reply, prover: Prover) -> Reply:
+        """Sign a reply whose proofs depend on the replies to further queries."""
+        try:
+            deadline = await prover.add_proofs_with_queries()
+        except FormError as error:
+            return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        if reply.deadline is not None:
+            reply.deadline = None if deadline is None else min(deadline, reply.deadline)
+        signed = self._finish(request, reply, prover.records, False)
+        return signed if type(signed) is Reply else await signed
+
+    def _finish(
+        self, request: Request, reply: Reply, records: ReplyRecords, is_repeatable: bool
+    ) -> Answer:
+        """Return the reply with the signatures of its record sets.
+
+        `is_repeatable` is whether an equal reply from below is signed alike.
+        """
+        sets = list(self._unsigned(records)) if request.do else []
+        try:
+            wanted = [Wanted(signed_data(it.owner, it.rtype, ORIGINAL_TTL, it.rdatas), zone)
+                      for it, zone in sets]  # fmt: skip
+            counts = self._counts_of(request)
+            signed = self.signer.sign(wanted, int(time.time()), counts) if wanted else []
+        except FormError as error:
+            return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        unsigned = [it for it, _ in sets]
+        if isinstance(signed, list):
+            return self._joined(request, reply, records, unsigned, signed, is_repeatable)
+        return self._wait(request, reply, records, unsigned, signed)
+
+    async def _wait(
+        self,
+        request: Request,
+        reply: Reply,
+        records: ReplyRecords,
+        sets: list[RecordSet],
+        waiting: Awaitable[list[Signed]],
+    ) -> Reply:
+        try:
+            signed = await waiting
+        except TooManyWaiting:
+            refusal = request.error(c.SERVFAIL, _BUSY)
+            refusal.is_momentary = True
+            return refusal
+        return self._joined(request, reply, records, sets, signed, False)
+
+    def _unsigned(self, records: ReplyRecords) -> Iterable[tuple[RecordSet, bytes]]:
+        """Yield the sets to sign, with their zones.
+
+        The records of a delegation are not signed, except DS and the proof that it has none, and
+        neither are the addresses of its servers (RFC 4035 section 2.2).
+        """
+        cut = records.cut
+        for it in records.sets:
+            name = it.name
+            if it.is_signed or (cut is not None and _is_below(cut, it)):
+                continue
+            zone = self.signer_zone(name, it.rtype)
+            if zone is not None:
+                yield it, zone
+
+    def _joined(
+        self,
+        request: Request,
+        reply: Reply,
+        records: ReplyRecords,
+        sets: list[RecordSet],
+        signed: list[Signed],
+        is_repeatable: bool,
+    ) -> Reply:
+        """Return the reply with the signatures at the end of each section."""
+        for it, made in zip(sets, signed, strict=True):
+            records.sections[it.section - ANSWER].extend(it.signature_records(made))
+        wire = records.wire(request, reply)
+        before = reply.wire[2:]
+        if is_repeatable and signed and len(wire) <= LARGEST_REPLY:
+            since = max(it.since for it in signed)
+            renewed = min(it.renewed for it in signed)
+            self._remember(before, _Known(wire[2:], len(signed), since, renewed))
+        return _replaced(request, reply, wire)
+
+    def _remember(self, message: bytes, known: _Known) -> None:
+        replies = self._replies
+        replies[message] = known
+        if len(replies) > min(MOST_REPLIES, self.signer.capacity):
+            del replies[next(iter(replies))]
+
+    def _counts_of(self, request: Request) -> Counts:
+        server = request.context.server
+        counts = self._counts.get(server)
+        if counts is None:
+            counts = self._counts[server] = Counts.of(server)
+        return counts
+
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return whether the reply is signed."""
+        zone = self.signer_zone(request.name_wire, request.qtype)
+        if zone is None:
+            return {"state": "passed: the name is outside its zones"}
+        if not request.do:
+            return {"state": "unsigned: the client does not set DO"}
+        return {"state": "signs", "zone": to_text(zone), "keys": len(self.signer.keys)}
+
+    @hookimpl
+    def status(self) -> Mapping[str, object]:
+        """Return the numbers of the cache."""
+        cache = {"entries": len(self.signer), "capacity": self.signer.capacity}
+        for key in ("hits", "misses"):
+            cache[key] = int(sum(getattr(it, key).value for it in self._counts.values()))
+        return {"state": "signs" if self.signer.keys else "no keys", "cache": cache}
+
+    @hookimpl
+    def shutdown(self, context: LifecycleContext) -> None:
+        """Stop making signatures at the end of the server; a reload goes on with them."""
+        if context.final:
+            self.signer.close()
+
+
+def wire_of(zone: str) -> bytes | None:
+    """Return the wire form of a zone in lower case; None if no query can be in it."""
+    try:
+        return lower(from_text(zone))
+    except InvalidName:
+        return None
+
+
+def _is_signable(reply: Reply) -> bool:
+    """Return whether a reply has, or denies, records of a zone."""
+    wire = reply.wire
+    return not (
+        wire[3] & _RCODE not in _SIGNED_RCODES
+        or reply.extended_rcode
+        or reply.series is not None
+        or reply.is_dropped
+        or reply.is_momentary
+        or wire[2] & _TRUNCATED
+    )
+
+
+def _is_below(cut: bytes, records: RecordSet) -> bool:
+    """Return whether records belong to a delegated zone."""
+    name, rtype = records.name, records.rtype
+    if name == cut:
+        return rtype not in (c.TYPE_DS, c.TYPE_NSEC)
+    return is_subdomain(name, cut)
+
+
+def _replaced(request: Request, reply: Reply, wire: bytes) -> Reply:
+    """Return the reply with another message, which is made of valid records."""
+    reply.wire = wire
+    reply.validated, reply.validated_for = wire, request.asked
+    return reply

@@ -1,0 +1,148 @@
+"""The record sets of a reply, and replies made of them with signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import FormError
+from corepy.dns import constants as c
+from corepy.dns.compress import rebuild
+from corepy.dns.rdata import plain_sections
+from corepy.dns.records import rr
+from corepy.dns.wire import ANSWER, AUTHORITY, skip_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corepy.dns import Reply, Request
+    from corepy_dnssec.signer import Signed
+
+FIXED: Final = 10
+"""Bytes between the owner of a record and its rdata."""
+
+_TTL_SIGN: Final = 0x80000000
+_LEAST_RRSIG: Final = 18
+_unpack_fixed = Struct("!HHI").unpack_from
+
+PROOFS: Final = frozenset((c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_NSEC3))
+"""Types of records that only a signed zone has."""
+
+
+@dataclass(slots=True, eq=False)
+class RecordSet:
+    """A set of records of one section."""
+
+    section: int
+    owner: bytes
+    """In wire form, in the case of the reply."""
+    rtype: int
+    ttl: int
+    """In seconds."""
+    rdatas: list[bytes] = field(default_factory=list)
+    is_signed: bool = False
+
+    @property
+    def name(self) -> bytes:
+        """The owner in lower case."""
+        return self.owner.lower()
+
+    def records(self) -> list[bytes]:
+        """Return the records in wire form."""
+        return [rr(self.owner, self.rtype, self.ttl, rdata) for rdata in self.rdatas]
+
+    def signature_records(self, signed: Signed) -> list[bytes]:
+        """Return the RRSIG records; their TTL is that of the set (RFC 4034 section 3)."""
+        return [rr(self.owner, c.TYPE_RRSIG, self.ttl, rdata) for rdata in signed.rdatas]
+
+
+class ReplyRecords:
+    """The records of a reply, and the sets that they form."""
+
+    def __init__(self, reply: Reply) -> None:
+        """Read the records of a reply; raises FormError."""
+        self.rcode = reply.rcode
+        self.sections = plain_sections(reply.wire)
+        self.sets: list[RecordSet] = []
+        self.cut: bytes | None = None
+        """The delegated zone that the reply refers to, in lower case."""
+        self.has_proofs = False
+        """Whether the authority section has signatures, NSEC or NSEC3 records."""
+        found: dict[tuple[int, bytes, int], RecordSet] = {}
+        signed = set()
+        for section, records in enumerate(self.sections, ANSWER):
+            for record in records:
+                end = skip_name(record, 0)
+                owner = record[:end]
+                rtype, rclass, ttl = _unpack_fixed(record, end)
+                rdata = record[end + FIXED :]
+                if rclass != c.CLASS_IN:
+                    continue
+                self.has_proofs |= section == AUTHORITY and rtype in PROOFS
+                if rtype == c.TYPE_RRSIG:
+                    if len(rdata) >= _LEAST_RRSIG:
+                        signed.add((section, owner.lower(), rdata[0] << 8 | rdata[1]))
+                    continue
+                key = section, owner.lower(), rtype
+                if key not in found:
+                    found[key] = RecordSet(section, owner, rtype, ttl if ttl < _TTL_SIGN else 0)
+                    self.sets.append(found[key])
+                found[key].rdatas.append(rdata)
+        for key in signed & found.keys():
+            found[key].is_signed = True
+
+    def in_section(self, section: int) -> Iterator[RecordSet]:
+        """Yield the sets of a section."""
+        return (it for it in self.sets if it.section == section)
+
+    def find(self, section: int, name: bytes, rtype: int) -> RecordSet | None:
+        """Return the set with this owner, in lower case, and type, or None."""
+        for it in self.in_section(section):
+            if it.rtype == rtype and it.name == name:
+                return it
+        return None
+
+    def of_type(self, section: int, rtype: int) -> RecordSet | None:
+        """Return the first set of a type in a section, or None."""
+        return next((it for it in self.in_section(section) if it.rtype == rtype), None)
+
+    def add(self, added: RecordSet) -> None:
+        """Append a set to its section."""
+        self.sets.append(added)
+        self.sections[added.section - ANSWER].extend(added.records())
+
+    def remove(self, removed: RecordSet) -> None:
+        """Remove a set."""
+        self.sets.remove(removed)
+        records = self.sections[removed.section - ANSWER]
+        records[:] = [it for it in records if not _belongs(it, removed)]
+
+    def target(self, name: bytes) -> bytes:
+        """Return the name that the aliases in the answer lead to, beginning at a name.
+
+        Raises FormError for an alias without data.
+        """
+        seen = {name}
+        while True:
+            alias = self.find(ANSWER, name, c.TYPE_CNAME)
+            if alias is None:
+                return name
+            name = alias.rdatas[0].lower()
+            if not name:
+                raise FormError("a CNAME record has no data")
+            if name in seen:
+                return name
+            seen.add(name)
+
+    def wire(self, request: Request, reply: Reply) -> bytes:
+        """Return the message with these records; flags and all else are those of `reply`."""
+        made = request.reply(self.rcode, *self.sections).wire
+        flags = reply.wire[2], reply.wire[3] & 0xF0 | self.rcode & 15
+        made = made[:2] + bytes(flags) + made[4:]
+        return made if len(made) <= c.MIN_SIZE else rebuild(made)
+
+
+def _belongs(record: bytes, to: RecordSet) -> bool:
+    end = skip_name(record, 0)
+    return _unpack_fixed(record, end)[0] == to.rtype and record[:end].lower() == to.name

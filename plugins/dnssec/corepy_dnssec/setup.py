@@ -1,0 +1,114 @@
+"""Parse the *dnssec* directive (CoreDNS: plugin/dnssec/setup.go)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.names import is_subdomain, to_text
+from corepy.plugin import Mistakes
+from corepy.zone.key_files import KeyFileError, base_of, pair_of, read_key
+from corepy.zone.signing_keys import SHA1_ALGORITHMS
+from corepy_dnssec.denial import BlackLies, WhiteLies
+from corepy_dnssec.dnssec import DNSSEC, wire_of
+from corepy_dnssec.signer import signer_for
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+    from corepy.zone.signing_keys import SigningKey
+    from corepy_dnssec.denial import Denial
+
+CAPACITY: Final = 10_000
+"""Record sets whose signatures are kept by default (CoreDNS: dnssec.go)."""
+
+_KEY: Final = "key file KEY..., such as key file Kexample.org.+013+45330"
+_DENIALS: Final[dict[str, type[BlackLies] | type[WhiteLies]]] = {
+    "nsec": BlackLies,
+    "nsec3": WhiteLies,
+}
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options of the directive."""
+
+    keys: list[tuple[SigningKey, Token]] = field(default_factory=list)
+    capacity: int = CAPACITY
+    denial: Denial = field(default_factory=BlackLies)
+
+
+def setup(controller: Controller) -> None:
+    """Add the handler of the directive."""
+    settings = Settings()
+    zones: list[str] = []
+    for _ in controller.single():
+        directive = controller.token
+        zones = controller.zones_from(controller.remaining_tokens())
+        controller.options(
+            {
+                "key": lambda: _key(controller, settings),
+                "cache_capacity": lambda: _capacity(controller, settings),
+                "denial": lambda: _denial(controller, settings),
+            }
+        )
+        if not settings.keys:
+            controller.warn("dnssec without a key signs nothing", directive, _KEY)
+    _check_zones(controller, settings, zones)
+    signer = signer_for([key for key, _ in settings.keys], settings.capacity)
+    controller.add_handler(DNSSEC(zones, signer, settings.denial))
+
+
+def _key(controller: Controller, settings: Settings) -> None:
+    kind = controller.next_argument(_KEY)
+    if kind.text == "aws_secretsmanager":
+        hint = "write the secret into two files, for example in an init container, and use key file"
+        message = "keys from AWS Secrets Manager are not supported: a start would need the network"
+        raise controller.error(message, kind, hint)
+    if kind.text != "file":
+        raise controller.error(f"unknown source of keys {kind.text!r}", kind, _KEY)
+    mistakes = Mistakes()
+    for token in controller.arguments(1, hint=_KEY):
+        with controller.statement(mistakes):
+            settings.keys.append((_read(controller, token), token))
+    mistakes.settle()
+
+
+def _read(controller: Controller, token: Token) -> SigningKey:
+    base = base_of(controller.path(token))
+    for path in pair_of(base):
+        controller.watch_file(path.absolute())
+    try:
+        key = read_key(base)
+    except KeyFileError as error:
+        raise controller.error(str(error), token) from None
+    if key.algorithm in SHA1_ALGORITHMS:
+        message = f"key {to_text(key.owner)} (keyid: {key.tag}) signs with SHA-1"
+        hint = "many validators ignore such signatures (RFC 9905): use ECDSAP256SHA256"
+        controller.warn(message, token, hint)
+    return key
+
+
+def _capacity(controller: Controller, settings: Settings) -> None:
+    token = controller.next_argument()
+    settings.capacity = controller.integer(token)
+    if settings.capacity < 1:
+        controller.warn("no signature is kept: each reply is signed anew", token)
+        settings.capacity = 0
+
+
+def _denial(controller: Controller, settings: Settings) -> None:
+    token = controller.argument("denial nsec|nsec3")
+    kind = _DENIALS.get(token.text)
+    if kind is None:
+        raise controller.error(f"unknown denial {token.text!r}", token, "denial nsec|nsec3")
+    settings.denial = kind()
+
+
+def _check_zones(controller: Controller, settings: Settings, zones: list[str]) -> None:
+    """Refuse a key that is for none of the zones, nor for a zone above one of them."""
+    wires = [wire for zone in zones if (wire := wire_of(zone)) is not None]
+    for key, token in settings.keys:
+        if not any(is_subdomain(zone, key.owner) for zone in wires):
+            name = f"key {to_text(key.owner)} (keyid: {key.tag})"
+            message = f"{name} can not sign any of the zones"
+            raise controller.error(message, token, f"the zones are: {' '.join(zones)}")

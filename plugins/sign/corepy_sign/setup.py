@@ -1,0 +1,121 @@
+"""Parse the *sign* directives of a server block (CoreDNS: plugin/sign/setup.go)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.names import to_text
+from corepy.zone import origin_from_text
+from corepy.zone.key_files import SUFFIXES, KeyFileError, base_of, pair_of, read_key
+from corepy_sign.signed_file import SignedFile
+from corepy_sign.zone_signer import ZoneSigner
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+    from corepy.zone.signing_keys import SigningKey
+
+_HINT: Final = "sign DBFILE [ZONES...], such as sign db.example.org example.org"
+_KEY: Final = "key file KEY... or key directory DIR..."
+_UNREADABLE: Final = "\ufffd"
+"""Stands for bytes that are not UTF-8."""
+
+
+class Written:
+    """The files that the directives of a Corefile write, with their positions."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[Path, Token] = {}
+
+
+def setup(controller: Controller) -> None:
+    """Register one object that signs the zones of all directives of the block."""
+    files: list[SignedFile] = []
+    for _ in controller.occurrences():
+        files += _directive(controller)
+    controller.register(ZoneSigner(files))
+
+
+def _directive(controller: Controller) -> list[SignedFile]:
+    token = controller.next_argument(_HINT)
+    if _UNREADABLE in token.text or not token.text.isprintable():
+        raise controller.error(f"dbfile {token.text!r} contains invalid characters", token)
+    zones = controller.zones_from(controller.remaining_tokens())
+    origins = dict.fromkeys(origin_from_text(zone) for zone in zones)
+    files = [SignedFile(controller.path(token), origin) for origin in origins]
+    controller.options(
+        {
+            "key": lambda: _key(controller, files),
+            "directory": lambda: _directory(controller, files),
+        }
+    )
+    for file in files:
+        _check(controller, file, token)
+    return files
+
+
+def _check(controller: Controller, file: SignedFile, token: Token) -> None:
+    """Refuse a zone without keys, and a file that another directive writes."""
+    name = to_text(file.origin)
+    if not file.keys:
+        raise controller.error(f"zone {name} has no key to sign it with", token, _KEY)
+    written = controller.shared(Written).tokens
+    path = file.path.absolute()
+    if path in written:
+        message = f"{path} is written by another directive, at {written[path].location}"
+        raise controller.error(message, token, "sign each zone once, or set another directory")
+    written[path] = token
+
+
+def _directory(controller: Controller, files: list[SignedFile]) -> None:
+    folder = controller.path(controller.argument("can only be one argument: directory DIR"))
+    for file in files:
+        file.folder = folder
+
+
+def _key(controller: Controller, files: list[SignedFile]) -> None:
+    kind = controller.next_argument(_KEY)
+    readers = {"file": _key_file, "directory": _key_directory}
+    reader = readers.get(kind.text)
+    if reader is None:
+        raise controller.error(f"unknown source of keys {kind.text!r}", kind, _KEY)
+    for token in controller.arguments(1, hint=_KEY):
+        for file in files:
+            for key in reader(controller, token, file):
+                if key.rdata not in [it.rdata for it in file.keys]:
+                    file.keys.append(key)
+
+
+def _key_file(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
+    """Return the key in a pair of files, which may have been created for another zone."""
+    base = base_of(controller.path(token))
+    key = _read(controller, token, base)
+    if not key.is_ksk:
+        message = f"DNSKEY in {pair_of(base)[0]} is not a CSK/KSK"
+        raise controller.error(message, token, "create it with dnssec-keygen -f KSK")
+    return [key]
+
+
+def _key_directory(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
+    """Return the keys of a zone in a folder, except those without the SEP bit."""
+    folder, name = controller.path(token), to_text(file.origin)
+    if not folder.is_dir():
+        raise controller.error(f"{folder} is not a directory", token)
+    found = sorted(it for it in folder.iterdir() if _is_key_of(it.name, name))
+    keys = [_read(controller, token, base_of(path)) for path in found]
+    if not any(key.is_ksk for key in keys):
+        raise controller.error(f"{folder} has no CSK/KSK for zone {name}", token, f"K{name}+ALG+ID")
+    return [key for key in keys if key.is_ksk]
+
+
+def _is_key_of(file_name: str, zone: str) -> bool:
+    return file_name.lower().startswith(f"k{zone}+") and file_name.endswith(SUFFIXES[0])
+
+
+def _read(controller: Controller, token: Token, base: Path) -> SigningKey:
+    for path in pair_of(base):
+        controller.watch_file(path.absolute())
+    try:
+        return read_key(base)
+    except KeyFileError as error:
+        raise controller.error(str(error), token) from None
