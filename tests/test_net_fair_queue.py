@@ -8,7 +8,7 @@ from corepy.net.fair_queue import FairQueue
 
 def filled(most, text):
     """Return a queue with an item for each letter, which is its client."""
-    queue = FairQueue(most)
+    queue: FairQueue[str] = FairQueue(most)
     for number, client in enumerate(text):
         queue.put(client.encode(), f"{client}{number}")
     return queue
@@ -41,12 +41,13 @@ def test_one_client_leaves_places_for_others():
 
 
 def test_without_places_nothing_is_added():
-    assert not FairQueue(0).put(b"a", "a")
+    empty: FairQueue[str] = FairQueue(0)
+    assert not empty.put(b"a", "a")
 
 
 @given(st.lists(st.integers(0, 30)), st.integers(1, 20))
 def test_the_size_is_bounded_and_each_client_keeps_its_order(clients, most):
-    queue = FairQueue(most)
+    queue: FairQueue[tuple[int, int]] = FairQueue(most)
     added = []
     for number, client in enumerate(clients):
         if queue.put(bytes((client,)), (client, number)):

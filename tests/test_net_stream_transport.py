@@ -341,7 +341,8 @@ def test_slow_connections_are_served_in_several_turns(monkeypatch):
     monkeypatch.setattr(stream_transport, "monotonic", lambda: next(times) * 0.006)
 
     async def script(server):
-        turns, served = 0, {}
+        turns = 0
+        served: dict[Recorder, int] = {}
 
         def note(protocol):
             served.setdefault(protocol, turns)

@@ -6,6 +6,7 @@ The `__del__` of an object that the freed one refers to uses the objects of the 
 import asyncio
 import logging
 import sys
+from typing import Any
 
 from corepy.dns import wire
 from corepy.net.stream_transport import StreamTransport, close_poller, poller
@@ -51,7 +52,7 @@ async def replaced(replace):
 
 def reused():
     """Print the records of a walk that begins while another is freed."""
-    begun = []
+    begun: list[Any] = []
 
     def begin():
         begun.append(wire.walk(REPLY))

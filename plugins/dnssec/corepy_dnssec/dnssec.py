@@ -129,6 +129,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
             return reply
         before = reply.wire
         known = self._replies.get(before[2:])
+        # time of day: signatures are valid from one time to another
         if known is not None and known.since <= time.time() < known.renewed:
             self._counts_of(request).hits.value += known.sets
             reply.wire = reply.validated = before[:2] + known.message
@@ -167,6 +168,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
             wanted = [Wanted(signed_data(it.owner, it.rtype, ORIGINAL_TTL, it.rdatas), zone)
                       for it, zone in sets]  # fmt: skip
             counts = self._counts_of(request)
+            # time of day: signatures state it
             signed = self.signer.sign(wanted, int(time.time()), counts) if wanted else []
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")

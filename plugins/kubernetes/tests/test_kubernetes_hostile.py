@@ -16,7 +16,7 @@ from corepy_kubernetes.api_decode import decoder
 from corepy_kubernetes.api_store import Store
 from corepy_kubernetes.item_lines import Put, decode, encode
 from corepy_kubernetes.lookup import MOST_TARGETS
-from corepy_kubernetes.objects import Kind, Needs, Port, Service
+from corepy_kubernetes.objects import Kind, Needs, Port, Service, Slice
 
 fake = helper_module(__file__, "kubernetes_api_server")
 feeds = helper_module(__file__, "kubernetes_feed")
@@ -112,6 +112,7 @@ def test_a_host_name_that_cannot_be_a_label_is_replaced_by_the_address(name):
     assert cluster.handler.begin_dns(request).wire.count(b"\x0810-9-0-1") == 0  # no port
     names = list(cluster.handler.names_of(bytes((10, 9, 0, 1))))
     assert names[0].startswith(b"\x0810-9-0-1")
+    assert isinstance(found.item, Slice)
     bad = found.item._replace(hostnames=(name,))
     with pytest.raises(ValueError, match=r"label|text"):
         decode(json.loads(encode(Put(Kind.SLICE, bad))))
@@ -158,6 +159,7 @@ def test_any_object_gets_valid_replies_and_has_a_line(data, kind):
     found = decoder(kind, needs)(content)
     if found is None:
         return
+    assert found.item is not None
     assert decode(json.loads(encode(Put(kind, found.item)))) == Put(kind, found.item)
     cluster = kube.Cluster([*kube.objects()[:1], kube.service("hdls1"), found.item], needs=needs)
     for asked in ("svc.", "hdls1.", "_a._tcp.hdls1."):

@@ -53,7 +53,7 @@ _LEAST_RRSIG: Final = 18
 
 def time_of_day() -> int:
     """Return the seconds since 1970: signatures are valid for periods of the calendar."""
-    return int(time.time())
+    return int(time.time())  # time of day: serials and signatures state it
 
 
 def _shown(seconds: int) -> str:
