@@ -21,6 +21,8 @@ import h2.settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyperframe.frame import Frame, GoAwayFrame
+
 ProtocolError = h2.exceptions.ProtocolError
 """Raised for input after which the connection cannot be used any more."""
 
@@ -32,7 +34,6 @@ CLOSING: Final = "the server closes the connection (GOAWAY)"
 
 _FRAME_HEADER: Final = 9
 _SETTINGS: Final = 4
-_GOAWAY: Final = 7
 _MOST_FRAME: Final = 16384
 _LAST_NUMBER: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**30
@@ -64,36 +65,41 @@ class Failure(NamedTuple):
     """Whether the server has certainly not processed it, so that it can be sent again."""
 
 
-class _Frames:
-    """Reads the headers of frames before h2 does, which first collects the whole frame."""
+class _Connection(h2.connection.H2Connection):
+    """A connection that goes on after GOAWAY.
+
+    For h2 it is closed then: the rest of the input would be a violation of the protocol, and what
+    was not sent yet is lost. But a server may answer the open requests (RFC 9113 section 6.8), and
+    their responses often arrive together with the frame.
+    """
+
+    def _receive_goaway_frame(
+        self, frame: GoAwayFrame
+    ) -> tuple[list[Frame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
+
+
+class _FrameSizes:
+    """Checks the sizes of frames before h2 does, which first collects the whole frame."""
 
     def __init__(self) -> None:
         self._header = b""
         self._left = 0
         self._is_first = True
-        self._is_goaway = False
 
-    def split(self, data: bytes) -> list[bytes]:
-        """Return `data` in pieces, which end behind each GOAWAY and at the end of the data.
-
-        Raise `ProtocolError` for a frame that is too large, or that cannot be the first one.
-        """
-        pieces: list[bytes] = []
-        start, at = 0, self._left
+    def check(self, data: bytes) -> None:
+        """Raise `ProtocolError` for a frame that is too large, or that cannot be the first one."""
+        at = self._left
         while at < len(data):
-            if self._is_goaway:
-                pieces.append(data[start:at])
-                start = at
-                self._is_goaway = False
             header = (self._header + data[at : at + _FRAME_HEADER])[:_FRAME_HEADER]
-            at += _FRAME_HEADER - len(self._header)
-            self._header = header if at > len(data) else b""
-            if not self._header:
-                at += self._body_size(header)
-                self._is_goaway = header[3] == _GOAWAY
-        self._left = 0 if self._header else at - len(data)
-        pieces.append(data[start:])
-        return pieces
+            if len(header) < _FRAME_HEADER:
+                self._header, self._left = header, 0
+                return
+            at += _FRAME_HEADER - len(self._header) + self._body_size(header)
+            self._header = b""
+        self._left = at - len(data)
 
     def _body_size(self, header: bytes) -> int:
         if self._is_first and header[3] != _SETTINGS:
@@ -129,7 +135,7 @@ class HTTP2Client:
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
-        self._http = h2.connection.H2Connection(config)
+        self._http = _Connection(config)
         self._http.local_settings = h2.settings.Settings(
             client=True,
             initial_values={
@@ -139,7 +145,7 @@ class HTTP2Client:
             },
         )
         self._http.initiate_connection()
-        self._frames = _Frames()
+        self._frames = _FrameSizes()
         self._most_body = most_body
         self._number = 1
         self._waiting: dict[int, tuple[Sequence[tuple[str, str]], bytes]] = {}
@@ -175,15 +181,15 @@ class HTTP2Client:
 
         Raises `ProtocolError`.
         """
+        self._frames.check(data)
         ended: list[Response | Failure] = []
-        for piece in self._frames.split(data):
-            for event in self._http.receive_data(piece):
-                if isinstance(event, h2.events.ConnectionTerminated):
-                    ended += self._close(event)
-                    continue
-                found = self._take(event)
-                if found is not None:
-                    ended.append(found)
+        for event in self._http.receive_data(data):
+            if isinstance(event, h2.events.ConnectionTerminated):
+                ended += self._close(event)
+                continue
+            found = self._take(event)
+            if found is not None:
+                ended.append(found)
         self._send()
         return ended
 
@@ -264,11 +270,9 @@ class HTTP2Client:
     def _close(self, event: h2.events.ConnectionTerminated) -> list[Failure]:
         """Process a GOAWAY; return the requests that the server will not answer.
 
-        Those up to the last stream may still be answered (RFC 9113 section 6.8). For h2 the
-        connection is closed from here on, so its state is set back before it gets further frames.
+        Those up to the last stream may still be answered.
         """
         self.is_closing = True
-        self._http.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
         last = _LAST_NUMBER if event.last_stream_id is None else event.last_stream_id
         lost = [number for number in self._exchanges if number > last]
         for number in lost:
