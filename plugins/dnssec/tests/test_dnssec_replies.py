@@ -1,6 +1,7 @@
 """Signed replies: the tables of CoreDNS's tests, and its faults."""
 
 import asyncio
+import gc
 import subprocess
 import threading
 from typing import Any
@@ -22,6 +23,7 @@ from corepy.zone.canonical import canonical_key
 from corepy.zone.denial import NSEC3Parameters
 from corepy_dnssec.denial import name_after, name_after_all_below
 from corepy_dnssec.dnssec import DNSSEC
+from corepy_dnssec.records import ReplyRecords
 
 ZONE = """\
 $TTL 30M
@@ -154,6 +156,7 @@ def test_metrics(server):
             if it.name.startswith("coredns_dnssec_cache_")
         }
 
+    server.ask("b.miek.nl.", "TXT", do=True, edns=4096)  # signs the SOA record
     before = values()
     server.ask("a.miek.nl.", "TXT", do=True, edns=4096)
     once = values()
@@ -320,6 +323,46 @@ def test_parent_zone_signs_ds(files):
     assert str(signature.rdata.name) == "miek.nl."
 
 
+def test_the_nearest_zone_above_signs_ds(files):
+    write_key(files, ".", "Kroot")
+    zones = "org a.org b.a.org"
+    ds = "b.a.org. 60 IN DS 1 13 2 " + "AB" * 32
+    reply = ask(handler(files, zones, "Kroot"), Below([ds]), "b.a.org.", "DS")
+    assert [str(it.rdata.name) for it in reply.rr if it.rtype == RRSIG] == ["a.org."]
+
+
+@pytest.mark.parametrize("header", [{"rcode": 2}, {"tc": 1}, {"rcode": 5}])
+def test_a_failed_query_proves_nothing(files, header):
+    """Above all not that a delegation has no DS records, which would make its zone insecure."""
+    servers = ["sub.miek.nl. 60 IN NS ns.sub.miek.nl."]
+    cases: Any = [
+        ("nsec", ("x.sub.miek.nl.", "A"), ([], servers, [], {}), ("sub.miek.nl.", "DS")),
+        ("nsec", ("sub.miek.nl.", "DS"), ([], [NODATA], [], {}), ("sub.miek.nl.", "NS")),
+        ("nsec3", ("x.a.miek.nl.", "A"), ([], [NODATA], [], {"rcode": 3}), ("a.miek.nl.", "A")),
+    ]
+    for denial, asked, first, second in cases:
+        below = Below(more={asked: first, second: ([], [], [], header)})
+        reply = ask(handler(files, options=f"denial {denial}"), below, *asked)
+        assert (reply.header.rcode, reply.auth) == (2, [])
+        assert below.asked[-1][:2] == second
+
+
+def test_long_chains_of_aliases(monkeypatch):
+    """The time is linear in the number of records: each is visited once."""
+    records = [
+        rr(from_text(f"{it}.miek.nl."), 5, 60, from_text(f"{it + 1}.miek.nl."))
+        for it in range(2000)
+    ]
+    reply = make_request("0.miek.nl.").reply(0, records, [], [])
+    found = ReplyRecords(reply)
+    visited = []
+    monkeypatch.setattr(
+        found, "in_section", lambda section: visited.append(section) or iter(found.sets)
+    )
+    assert found.target(from_text("0.miek.nl.")) == from_text("2000.miek.nl.")
+    assert len(visited) == 1
+
+
 def test_directive_without_keys(files):
     (made,) = set_up("dnssec miek.nl").handlers
     assert not ask(made, Below(), "miek.nl.", "DNSKEY").rr
@@ -395,8 +438,14 @@ def test_a_signature_that_fails(files, monkeypatch, inline):
     make = made.signer.make
     requests = [make_request(f"f{inline}{number}.miek.nl.", do=True) for number in range(3)]
 
+    reports: list[Any] = []
+
     async def many():
-        return await asyncio.gather(*map(made.serve_dns, requests), return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        results = await asyncio.gather(*map(made.serve_dns, requests), return_exceptions=True)
+        gc.collect()  # a future whose exception was not read reports it now
+        return results
 
     def fail(wanted, now):
         raise RuntimeError("no signature")
@@ -405,6 +454,7 @@ def test_a_signature_that_fails(files, monkeypatch, inline):
     assert [str(it) for it in asyncio.run(many())] == ["no signature"] * 3
     made.signer.make = make
     assert [it.rcode for it in asyncio.run(many())] == [0, 0, 0]
+    assert not reports
 
 
 # -- names in canonical order
