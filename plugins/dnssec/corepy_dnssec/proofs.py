@@ -173,7 +173,8 @@ class Prover:
         while low < high:
             middle = (low + high) // 2
             asked = await self._ask(ancestors[middle], self._request.qtype)
-            if asked.rcode == c.NXDOMAIN:
+            is_alias = asked.find(ANSWER, ancestors[middle], c.TYPE_CNAME) is not None
+            if asked.rcode == c.NXDOMAIN and not is_alias:  # that of an alias is of its target
                 low = middle + 1
             else:
                 high = middle

@@ -127,7 +127,9 @@ def nsec_of(reply):
     ("name", "qtype", "after", "has", "lacks"),
     [
         ("wwwww.miek.nl.", "A", "\\000.wwwww.miek.nl.", {"TXT", "MX", "PTR", "RRSIG"}, {"A", "NS", "SOA"}),
-        ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX"}, {"TLSA", "DS"}),
+        ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX", "CDS", "CDNSKEY", "CSYNC"},
+         {"TLSA", "DS"}),
+        ("miek.nl.", "CDS", "\\000.miek.nl.", {"SOA", "CDNSKEY"}, {"CDS"}),
         # RFC 4035 section 5.2: the bit of NS without that of SOA makes a delegation of a name
         ("unsigned.miek.nl.", "DS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
         ("unsigned.miek.nl.", "NS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
@@ -303,6 +305,16 @@ def test_nsec3_finds_the_closest_encloser(files, existing, encloser):
     assert len([it for it in reply.auth if it.rtype == NSEC3]) == 3
     assert len(below.asked) <= 4
     digest = NSEC3Parameters(0, b"").hash(from_text(encloser)).decode()
+    assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
+
+
+def test_nsec3_does_not_deny_an_alias_without_target(files):
+    """The rcode of an alias is that of its target (RFC 6604): it must not become a denial."""
+    alias = ["alias.miek.nl. 60 IN CNAME gone.miek.nl."]
+    more: Any = {("alias.miek.nl.", "A"): (alias, [NODATA], [], {"rcode": 3})}
+    below = Below([], [NODATA], more, rcode=3)
+    reply = ask(handler(files, options="denial nsec3"), below, "x.alias.miek.nl.")
+    digest = NSEC3Parameters(0, b"").hash(from_text("alias.miek.nl.")).decode()
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
 
 
