@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -60,9 +61,13 @@ def base_of(path: Path) -> Path:
 
 
 def pair_of(base: Path) -> tuple[Path, Path]:
-    """Return the paths of the public and of the private key."""
+    """Return the paths of the public and of the private key; raises KeyFileError."""
+    if not base.name:
+        raise KeyFileError(f"{base}: this is a folder, not a key file")
     public, private, pem = (base.with_name(base.name + suffix) for suffix in SUFFIXES)
-    return public, pem if pem.exists() and not private.exists() else private
+    # os.path: methods of Path raise OSError, for example for a long name
+    is_pem = os.path.exists(pem) and not os.path.exists(private)
+    return public, pem if is_pem else private
 
 
 def read_key(base: Path) -> SigningKey:

@@ -141,6 +141,11 @@ def signing_key(owner: bytes, rdata: bytes, private: object) -> SigningKey:
     sign, public, cost = _parts(algorithm, private)
     if public != rdata[4:]:
         raise BadKey("the private key is not that of the DNSKEY record")
+    try:
+        sign(b"")  # some keys and systems do not allow it, such as SHA-1 in Fedora
+    except (ValueError, UnsupportedAlgorithm) as error:
+        message = f"this system cannot sign with it: {error}"
+        raise BadKey(f"{message}; use another key, such as ECDSAP256SHA256") from None
     return SigningKey(owner.lower(), rdata, key_tag(rdata), cost, sign)
 
 

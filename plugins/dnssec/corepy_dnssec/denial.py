@@ -31,7 +31,10 @@ A validator may use a denial for all types that it lacks (RFC 8198), so it lacks
 was asked for, and rare ones. CoreDNS's list has neither MX, PTR nor the types after SPF.
 """
 
-APEX_TYPES: Final = DATA_TYPES | {c.TYPE_NS, c.TYPE_SOA, c.TYPE_DNSKEY}
+_APEX_NAMES: Final = "NS SOA DNSKEY CDS CDNSKEY CSYNC"
+APEX_TYPES: Final = DATA_TYPES | {c.TYPES[name] for name in _APEX_NAMES.split()}
+"""Those of the origin of a zone; a denied CDS record would stop the change of a key (RFC 7344)."""
+
 CUT_TYPES: Final = frozenset((c.TYPE_NS,))
 
 _HASH_HEAD: Final = bytes((1, 0, 0, 0, 0))

@@ -19,8 +19,8 @@ from corepy.plugin import (
 )
 from corepy.zone.signatures import signed_data
 from corepy_dnssec.metrics import Counts
-from corepy_dnssec.proofs import Prover
-from corepy_dnssec.records import RecordSet, ReplyRecords
+from corepy_dnssec.proofs import Prover, Unproven
+from corepy_dnssec.records import RecordSet, ReplyRecords, is_signable
 from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting, Wanted
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ REPEATED: Final = 1.0
 """Seconds for which the packet cache repeats the DNSKEY records."""
 
 _OPCODE: Final = 0x7800
-_RCODE: Final = 0x0F
-_SIGNED_RCODES: Final = (c.NOERROR, c.NXDOMAIN)
-_TRUNCATED: Final = 0x02
 _MALFORMED: Final = "a reply that has to be signed is malformed"
 _BUSY: Final = "too many record sets wait for their signatures"
 
@@ -104,7 +101,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
         wire = self._wires[zone]
         assert wire is not None
         if rtype == c.TYPE_DS and wire == name and name[0]:
-            return self.signer_zone(name[1 + name[0] :], rtype) or wire
+            return self.signer_zone(name[1 + name[0] :], c.TYPE_NS) or wire
         return wire
 
     def _key_reply(self, request: Request) -> Reply:
@@ -125,7 +122,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
 
     def _sign(self, request: Request, reply: Reply) -> Answer:
         """Return a reply with signatures and proofs."""
-        if not _is_signable(reply):
+        if not is_signable(reply):
             return reply
         before = reply.wire
         known = self._replies.get(before[2:])
@@ -151,6 +148,10 @@ class DNSSEC(FastHandler, ExplainedHandler):
             deadline = await prover.add_proofs_with_queries()
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        except Unproven as error:
+            failure = request.error(c.SERVFAIL, str(error))
+            failure.is_momentary = error.is_momentary
+            return failure
         if reply.deadline is not None:
             reply.deadline = None if deadline is None else min(deadline, reply.deadline)
         signed = self._finish(request, reply, prover.records, False)
@@ -271,19 +272,6 @@ def wire_of(zone: str) -> bytes | None:
         return lower(from_text(zone))
     except InvalidName:
         return None
-
-
-def _is_signable(reply: Reply) -> bool:
-    """Return whether a reply has, or denies, records of a zone."""
-    wire = reply.wire
-    return not (
-        wire[3] & _RCODE not in _SIGNED_RCODES
-        or reply.extended_rcode
-        or reply.series is not None
-        or reply.is_dropped
-        or reply.is_momentary
-        or wire[2] & _TRUNCATED
-    )
 
 
 def _is_below(cut: bytes, records: RecordSet) -> bool:

@@ -9,7 +9,7 @@ from corepy.dns import constants as c
 from corepy.dns.names import MAX_NAME, is_subdomain, parent_offsets
 from corepy.dns.wire import ANSWER, AUTHORITY
 from corepy_dnssec.denial import APEX_TYPES, CUT_TYPES, DATA_TYPES
-from corepy_dnssec.records import RecordSet, ReplyRecords
+from corepy_dnssec.records import RecordSet, ReplyRecords, is_signable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,14 @@ class Zones(Protocol):
 
     def signer_zone(self, name: bytes, rtype: int) -> bytes | None:
         """Return the zone that signs records of a name, in lower case, or None."""
+
+
+class Unproven(Exception):
+    """The handlers below could not answer a query on which a proof depends."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__("no proof: a query for it has failed")
+        self.is_momentary = reply.is_momentary or reply.is_dropped
 
 
 class Prover:
@@ -106,7 +114,7 @@ class Prover:
     async def add_proofs_with_queries(self) -> float | None:
         """Add the proofs; return the earliest deadline of the replies used, None if one has none.
 
-        Raises FormError.
+        Raises FormError, and Unproven.
         """
         if self._lacks_ds:
             await self._add_ds()
@@ -119,10 +127,15 @@ class Prover:
         return min(deadlines) if deadlines and len(deadlines) == len(self._deadlines) else None
 
     async def _ask(self, name: bytes, qtype: int) -> ReplyRecords:
-        """Return the reply of the handlers below to another question."""
+        """Return the reply of the handlers below to another question; raises Unproven.
+
+        A failure must not become a proof: without DS records, a zone is insecure.
+        """
         asked = self._request.derive(name_wire=name, qtype=qtype, do=False)
         answer = self._below.begin_dns(asked)
         reply = answer if type(answer) is Reply else await answer
+        if not is_signable(reply):
+            raise Unproven(reply)
         self._deadlines.append(reply.deadline)
         return ReplyRecords(reply)
 
@@ -160,7 +173,8 @@ class Prover:
         while low < high:
             middle = (low + high) // 2
             asked = await self._ask(ancestors[middle], self._request.qtype)
-            if asked.rcode == c.NXDOMAIN:
+            is_alias = asked.find(ANSWER, ancestors[middle], c.TYPE_CNAME) is not None
+            if asked.rcode == c.NXDOMAIN and not is_alias:  # that of an alias is of its target
                 low = middle + 1
             else:
                 high = middle

@@ -29,6 +29,10 @@ _unpack_fixed = Struct("!HHI").unpack_from
 PROOFS: Final = frozenset((c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_NSEC3))
 """Types of records that only a signed zone has."""
 
+_RCODE: Final = 0x0F
+_SIGNED_RCODES: Final = (c.NOERROR, c.NXDOMAIN)
+_TRUNCATED: Final = 0x02
+
 
 @dataclass(slots=True, eq=False)
 class RecordSet:
@@ -123,17 +127,16 @@ class ReplyRecords:
 
         Raises FormError for an alias without data.
         """
-        seen = {name}
-        while True:
-            alias = self.find(ANSWER, name, c.TYPE_CNAME)
-            if alias is None:
-                return name
-            name = alias.rdatas[0].lower()
+        aliases = {
+            it.name: it.rdatas[0].lower()
+            for it in self.in_section(ANSWER)
+            if it.rtype == c.TYPE_CNAME
+        }
+        while name in aliases:
+            name = aliases.pop(name)  # each alias once, so that a loop ends
             if not name:
                 raise FormError("a CNAME record has no data")
-            if name in seen:
-                return name
-            seen.add(name)
+        return name
 
     def wire(self, request: Request, reply: Reply) -> bytes:
         """Return the message with these records; flags and all else are those of `reply`."""
@@ -141,6 +144,19 @@ class ReplyRecords:
         flags = reply.wire[2], reply.wire[3] & 0xF0 | self.rcode & 15
         made = made[:2] + bytes(flags) + made[4:]
         return made if len(made) <= c.MIN_SIZE else rebuild(made)
+
+
+def is_signable(reply: Reply) -> bool:
+    """Return whether a reply has, or denies, records of a zone."""
+    wire = reply.wire
+    return not (
+        wire[3] & _RCODE not in _SIGNED_RCODES
+        or reply.extended_rcode
+        or reply.series is not None
+        or reply.is_dropped
+        or reply.is_momentary
+        or wire[2] & _TRUNCATED
+    )
 
 
 def _belongs(record: bytes, to: RecordSet) -> bool:

@@ -75,9 +75,9 @@ def _key(controller: Controller, settings: Settings) -> None:
 
 def _read(controller: Controller, token: Token) -> SigningKey:
     base = base_of(controller.path(token))
-    for path in pair_of(base):
-        controller.watch_file(path.absolute())
     try:
+        for path in pair_of(base):
+            controller.watch_file(path.absolute())
         key = read_key(base)
     except KeyFileError as error:
         raise controller.error(str(error), token) from None

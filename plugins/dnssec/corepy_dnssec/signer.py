@@ -214,6 +214,7 @@ class Signer:
             self._jobs.pop(job.key, None)
             if isinstance(error, Exception):
                 job.future.set_exception(error)
+                job.future.exception()  # read, for a query that waits for several or has ended
             else:
                 job.future.cancel()
         self._queue.clear()

@@ -1,6 +1,7 @@
 """Signed replies: the tables of CoreDNS's tests, and its faults."""
 
 import asyncio
+import gc
 import subprocess
 import threading
 from typing import Any
@@ -22,6 +23,7 @@ from corepy.zone.canonical import canonical_key
 from corepy.zone.denial import NSEC3Parameters
 from corepy_dnssec.denial import name_after, name_after_all_below
 from corepy_dnssec.dnssec import DNSSEC
+from corepy_dnssec.records import ReplyRecords
 
 ZONE = """\
 $TTL 30M
@@ -125,7 +127,9 @@ def nsec_of(reply):
     ("name", "qtype", "after", "has", "lacks"),
     [
         ("wwwww.miek.nl.", "A", "\\000.wwwww.miek.nl.", {"TXT", "MX", "PTR", "RRSIG"}, {"A", "NS", "SOA"}),
-        ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX"}, {"TLSA", "DS"}),
+        ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX", "CDS", "CDNSKEY", "CSYNC"},
+         {"TLSA", "DS"}),
+        ("miek.nl.", "CDS", "\\000.miek.nl.", {"SOA", "CDNSKEY"}, {"CDS"}),
         # RFC 4035 section 5.2: the bit of NS without that of SOA makes a delegation of a name
         ("unsigned.miek.nl.", "DS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
         ("unsigned.miek.nl.", "NS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
@@ -154,6 +158,7 @@ def test_metrics(server):
             if it.name.startswith("coredns_dnssec_cache_")
         }
 
+    server.ask("b.miek.nl.", "TXT", do=True, edns=4096)  # signs the SOA record
     before = values()
     server.ask("a.miek.nl.", "TXT", do=True, edns=4096)
     once = values()
@@ -303,6 +308,16 @@ def test_nsec3_finds_the_closest_encloser(files, existing, encloser):
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
 
 
+def test_nsec3_does_not_deny_an_alias_without_target(files):
+    """The rcode of an alias is that of its target (RFC 6604): it must not become a denial."""
+    alias = ["alias.miek.nl. 60 IN CNAME gone.miek.nl."]
+    more: Any = {("alias.miek.nl.", "A"): (alias, [NODATA], [], {"rcode": 3})}
+    below = Below([], [NODATA], more, rcode=3)
+    reply = ask(handler(files, options="denial nsec3"), below, "x.alias.miek.nl.")
+    digest = NSEC3Parameters(0, b"").hash(from_text("alias.miek.nl.")).decode()
+    assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
+
+
 def test_nxdomain_of_the_zone_itself(files):
     below = Below([], [NODATA], rcode=3)
     for options in ("", "denial nsec3"):
@@ -318,6 +333,46 @@ def test_parent_zone_signs_ds(files):
         it for it in ask(made, Below([ds]), "sub.miek.nl.", "DS").rr if it.rtype == RRSIG
     ]
     assert str(signature.rdata.name) == "miek.nl."
+
+
+def test_the_nearest_zone_above_signs_ds(files):
+    write_key(files, ".", "Kroot")
+    zones = "org a.org b.a.org"
+    ds = "b.a.org. 60 IN DS 1 13 2 " + "AB" * 32
+    reply = ask(handler(files, zones, "Kroot"), Below([ds]), "b.a.org.", "DS")
+    assert [str(it.rdata.name) for it in reply.rr if it.rtype == RRSIG] == ["a.org."]
+
+
+@pytest.mark.parametrize("header", [{"rcode": 2}, {"tc": 1}, {"rcode": 5}])
+def test_a_failed_query_proves_nothing(files, header):
+    """Above all not that a delegation has no DS records, which would make its zone insecure."""
+    servers = ["sub.miek.nl. 60 IN NS ns.sub.miek.nl."]
+    cases: Any = [
+        ("nsec", ("x.sub.miek.nl.", "A"), ([], servers, [], {}), ("sub.miek.nl.", "DS")),
+        ("nsec", ("sub.miek.nl.", "DS"), ([], [NODATA], [], {}), ("sub.miek.nl.", "NS")),
+        ("nsec3", ("x.a.miek.nl.", "A"), ([], [NODATA], [], {"rcode": 3}), ("a.miek.nl.", "A")),
+    ]
+    for denial, asked, first, second in cases:
+        below = Below(more={asked: first, second: ([], [], [], header)})
+        reply = ask(handler(files, options=f"denial {denial}"), below, *asked)
+        assert (reply.header.rcode, reply.auth) == (2, [])
+        assert below.asked[-1][:2] == second
+
+
+def test_long_chains_of_aliases(monkeypatch):
+    """The time is linear in the number of records: each is visited once."""
+    records = [
+        rr(from_text(f"{it}.miek.nl."), 5, 60, from_text(f"{it + 1}.miek.nl."))
+        for it in range(2000)
+    ]
+    reply = make_request("0.miek.nl.").reply(0, records, [], [])
+    found = ReplyRecords(reply)
+    visited = []
+    monkeypatch.setattr(
+        found, "in_section", lambda section: visited.append(section) or iter(found.sets)
+    )
+    assert found.target(from_text("0.miek.nl.")) == from_text("2000.miek.nl.")
+    assert len(visited) == 1
 
 
 def test_directive_without_keys(files):
@@ -395,8 +450,14 @@ def test_a_signature_that_fails(files, monkeypatch, inline):
     make = made.signer.make
     requests = [make_request(f"f{inline}{number}.miek.nl.", do=True) for number in range(3)]
 
+    reports: list[Any] = []
+
     async def many():
-        return await asyncio.gather(*map(made.serve_dns, requests), return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        results = await asyncio.gather(*map(made.serve_dns, requests), return_exceptions=True)
+        gc.collect()  # a future whose exception was not read reports it now
+        return results
 
     def fail(wanted, now):
         raise RuntimeError("no signature")
@@ -405,6 +466,7 @@ def test_a_signature_that_fails(files, monkeypatch, inline):
     assert [str(it) for it in asyncio.run(many())] == ["no signature"] * 3
     made.signer.make = make
     assert [it.rcode for it in asyncio.run(many())] == [0, 0, 0]
+    assert not reports
 
 
 # -- names in canonical order

@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from corepy.dns.names import from_text
 from corepy.testing import refusal, set_up
 from corepy.testing.zone_keys import write_key
+from corepy.zone import signing_keys
 from corepy.zone.key_files import KeyFileError, base_of, read_key, read_private, read_public
 from corepy.zone.signing_keys import BadKey, signing_key
 from corepy_dnssec.denial import BlackLies, WhiteLies
@@ -92,6 +94,8 @@ def test_denial(keys):
         ("dnssec {\nkey aws_secretsmanager Kexample.org.+013+45330\n}", "AWS Secrets Manager"),
         ("dnssec {\nkey vault x\n}", "unknown source of keys 'vault'"),
         ("dnssec {\nkey file KEYS/missing\n}", "missing.key: No such file"),
+        ("dnssec {\nkey file /\n}", "/: this is a folder"),
+        (f"dnssec {{\nkey file {'K' * 300}\n}}", "File name too long"),
         ("dnssec {\ncache_capacity\n}", "argument"),
         ("dnssec {\ncache_capacity many\n}", "not a whole number"),
         ("dnssec {\ndenial maybe\n}", "unknown denial 'maybe'"),
@@ -188,6 +192,19 @@ def test_a_private_key_of_another_record(tmp_path, algorithm):
     other = write_key(tmp_path, "example.org", "other", algorithm=algorithm)
     base.with_name("one.key").write_bytes(other.with_name("other.key").read_bytes())
     with pytest.raises(KeyFileError, match="is not that of the DNSKEY record"):
+        read_key(base)
+
+
+def test_a_key_that_the_system_does_not_allow(tmp_path, monkeypatch):
+    """Such as SHA-1 by a policy of the distribution: the start reports it, not each query."""
+    base = write_key(tmp_path, "example.org", algorithm=8)
+
+    def refuse(*args):
+        raise UnsupportedAlgorithm("sha1 is not supported")
+
+    parts = signing_keys._parts
+    monkeypatch.setattr(signing_keys, "_parts", lambda *args: (refuse, *parts(*args)[1:]))
+    with pytest.raises(KeyFileError, match="this system cannot sign with it: sha1"):
         read_key(base)
 
 

@@ -99,9 +99,13 @@ def _key_file(controller: Controller, token: Token, file: SignedFile) -> list[Si
 def _key_directory(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
     """Return the keys of a zone in a folder, except those without the SEP bit."""
     folder, name = controller.path(token), to_text(file.origin)
-    if not folder.is_dir():
-        raise controller.error(f"{folder} is not a directory", token)
-    found = sorted(it for it in folder.iterdir() if _is_key_of(it.name, name))
+    try:
+        found = sorted(it for it in folder.iterdir() if _is_key_of(it.name, name))
+    except NotADirectoryError:
+        raise controller.error(f"{folder} is not a directory", token) from None
+    except OSError as error:
+        message = f"cannot read {folder}: {error.strerror or error}"
+        raise controller.error(message, token) from None
     keys = [_read(controller, token, base_of(path)) for path in found]
     if not any(key.is_ksk for key in keys):
         raise controller.error(f"{folder} has no CSK/KSK for zone {name}", token, f"K{name}+ALG+ID")
@@ -113,9 +117,9 @@ def _is_key_of(file_name: str, zone: str) -> bool:
 
 
 def _read(controller: Controller, token: Token, base: Path) -> SigningKey:
-    for path in pair_of(base):
-        controller.watch_file(path.absolute())
     try:
+        for path in pair_of(base):
+            controller.watch_file(path.absolute())
         return read_key(base)
     except KeyFileError as error:
         raise controller.error(str(error), token) from None

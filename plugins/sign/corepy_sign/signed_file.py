@@ -49,6 +49,7 @@ HEAD: Final = 256 * 1024
 """Records, and bytes, of a signed file in which the signature of the SOA record is searched."""
 
 _LEAST_RRSIG: Final = 18
+_TEMPORARY: Final = ".tmp"
 
 
 def time_of_day() -> int:
@@ -72,6 +73,8 @@ class SignedFile:
     expiration_jitter: int = field(default_factory=lambda: secrets.randbelow(EXPIRATION_JITTER))
     problem: str = ""
     """Why the zone could not be signed at the last attempt."""
+    is_stopped: bool = False
+    """Whether the file must not be written any more: after a reload, others write it."""
     _seen: FileVersion | None = None
     """The version of the source at the last attempt."""
     _is_checked: bool = False
@@ -128,7 +131,7 @@ class SignedFile:
         if self._seen is not None and version is not None and version != self._seen:
             return f"{self.source} has changed"
         if version is not None and self._seen is None:
-            if signed.modified_ns < version.modified_ns <= now * 10**9:
+            if signed.modified_ns < version.modified_ns < (now + 1) * 10**9:
                 return f"{self.source} is newer than {self.path}"
             self._seen = version
         return reason_to_sign(self.path, [key.tag for key in self.keys], now)
@@ -148,18 +151,35 @@ class SignedFile:
         return zone
 
     def _write(self, zone: Zone) -> None:
-        """Write the file, or leave the old one in an error."""
-        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        """Write the file, or leave the old one in an error or when stopped.
+
+        The temporary name is random, since the thread of the generation before may still write.
+        """
+        self._remove_leftovers()
+        unfinished = self.path.with_name(f"{self._temporary}{secrets.token_hex(8)}{_TEMPORARY}")
         try:
             with unfinished.open("w", encoding="ascii") as file:
                 file.writelines(f"{line}\n" for line in zone_lines(zone))
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(self.path)
-        except BaseException:
+            if not self.is_stopped:
+                unfinished.replace(self.path)
+        finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
-            raise
+
+    @property
+    def _temporary(self) -> str:
+        return f".{self.path.name}."
+
+    def _remove_leftovers(self) -> None:
+        """Remove unfinished files of processes that were killed, after a day."""
+        now = time_of_day()
+        for path in self.folder.iterdir():
+            if path.name.startswith(self._temporary) and path.name.endswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    if now - path.stat().st_mtime > DAY:
+                        path.unlink()
 
 
 def zone_lines(zone: Zone) -> Iterator[str]:

@@ -31,7 +31,9 @@ class ZoneSigner:
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Stop signing; a zone that is being signed is finished, unless the process ends."""
+        """Stop signing; a zone that is being signed is left to the next generation."""
+        for file in self.files:
+            file.is_stopped = True
         if self._task is not None:
             self._task.cancel()
 

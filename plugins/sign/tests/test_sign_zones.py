@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from calendar import timegm
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from corepy.zone.key_files import read_key
 from corepy.zone.rrset import rdatas_of, sets_of, ttl_of, type_of
 from corepy_sign import signed_file
 from corepy_sign.signed_file import DAY, HOUR, SignedFile, reason_to_sign
+from corepy_sign.zone_signer import ZoneSigner
 
 SMALL = "$TTL 30M\n@ SOA linode miek.miek.nl. ( 1282630060 4H 1H 7D 4H )\n@ NS linode\n"
 ZONE = """\
@@ -233,6 +235,50 @@ def test_a_zone_file_that_is_newer_at_the_start(tmp_path, key, monkeypatch):
     assert "is newer than" in again.reason()
     os.utime(file.source, (written + DAY, written + DAY))  # by a wrong clock: not each time anew
     assert again.reason() is None
+
+
+def test_a_zone_file_of_this_second(tmp_path, key, monkeypatch):
+    file = signed_of(tmp_path, [key], SMALL)
+    file.sign()
+    now = int(file.path.stat().st_mtime) + 5
+    os.utime(file.source, (now + 0.5, now + 0.5))
+    monkeypatch.setattr(signed_file, "time_of_day", lambda: now)
+    assert "is newer than" in SignedFile(file.source, ORIGIN, tmp_path, [key]).reason()
+
+
+def test_two_generations_sign_at_the_same_time(tmp_path, key, monkeypatch):
+    """The later one's file is complete and stays, whichever ends first."""
+    old, new = (signed_of(tmp_path, [key], SMALL) for _ in range(2))
+    signer = ZoneSigner([old])
+    context: Any = None
+    lines = signed_file.zone_lines
+
+    def meanwhile(zone):
+        monkeypatch.setattr(signed_file, "zone_lines", lines)
+        first, *rest = lines(zone)
+        yield first
+        signer.shutdown(context)
+        new.sign()
+        yield from rest
+
+    monkeypatch.setattr(signed_file, "zone_lines", meanwhile)
+    monkeypatch.setattr(signed_file, "time_of_day", iter(range(10**9, 2 * 10**9)).__next__)
+    old.sign()
+    assert read_zone(new.path, ORIGIN).zone.serial == new._serial
+    assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
+
+
+def test_leftovers_of_killed_processes(tmp_path, key):
+    file = signed_of(tmp_path, [key], SMALL)
+    names = [f".db.{it}.signed.0123.tmp" for it in ("example.org", "other.org")]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / ".db.example.org.signed.new.tmp").touch()
+    file.sign()
+    assert sorted(it.name for it in tmp_path.iterdir()) == [
+        ".db.example.org.signed.new.tmp", names[1], "db", "db.example.org.signed",
+    ]  # fmt: skip
 
 
 def test_a_zone_that_cannot_be_signed(tmp_path, key, caplog, monkeypatch):
