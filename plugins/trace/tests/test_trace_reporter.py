@@ -74,6 +74,15 @@ def counted(name, port, *labels):
     return metric.labels(f"127.0.0.1:{port}", *labels).value
 
 
+@pytest.fixture(autouse=True)
+def zero():
+    """Forget what was counted: the port of a collector may be that of an earlier test."""
+    for metric in metrics.registered():
+        if metric.name.startswith("coredns_trace_"):
+            for values, _ in metric.children():
+                metric.remove(*values)
+
+
 def run(test):
     asyncio.run(asyncio.wait_for(test, 120))
 
