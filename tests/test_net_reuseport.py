@@ -71,6 +71,7 @@ def test_no_datagram_is_lost_while_the_number_is_wrong(number):
         assert sum(shares(socks)) == COUNT
 
 
+@pytest.mark.serial  # servers of other tests may take the same port, and then count
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
 def test_the_sockets_at_an_address(host):
     with group(3, host) as socks, group(1, host):
