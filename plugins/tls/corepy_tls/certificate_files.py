@@ -115,8 +115,7 @@ class CertificateFiles:
         try:
             create_private(path)
         except OSError as error:
-            message = f"plugin/tls: cannot write the key log {path}: {error.strerror}"
-            raise StartupError(message) from None
+            raise StartupError(f"cannot write the key log {path}: {error.strerror}") from None
         LOG.warning("writing the keys of all TLS connections to %s", path)
 
     @hookimpl
