@@ -62,7 +62,11 @@ def _parse(controller: Controller, directive: Token, arguments: list[Token]) -> 
             raise controller.error(f"cannot write the key log {path}", token)
         parsed = replace(parsed, key_log=path)
 
-    controller.options({"client_auth": client_auth, "keylog": keylog})
+    def acme() -> None:
+        hint = "to obtain the certificate with ACME, remove CERT and KEY"
+        raise controller.error("acme cannot be combined with CERT and KEY", None, hint)
+
+    controller.options({"client_auth": client_auth, "keylog": keylog, "acme": acme})
     if authorities and parsed.client_auth is ClientAuth.NONE:
         message = "the authorities have no effect: clients are not asked for certificates"
         controller.warn(message, arguments[2], "add in a block: client_auth require_and_verify")

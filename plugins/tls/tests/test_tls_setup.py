@@ -66,6 +66,7 @@ def test_a_line_sets_the_certificate_and_the_demands_on_clients(line, mode, fold
         ("tls cert.pem", "wrong argument count or unexpected line ending after 'cert.pem'"),
         (f"{GOOD} ca.pem more", "wrong argument count or unexpected line ending after 'more'"),
         (f"{GOOD} ca.pem {{\nunknown\n}}", "unknown option 'unknown'"),
+        (f"{GOOD} {{\nacme dns.example\n}}", "acme cannot be combined with CERT and KEY"),
         (f"{GOOD} ca.pem {{\nclient_auth\n}}", "unexpected line ending after 'client_auth'"),
         (f"{GOOD} ca.pem {{\nclient_auth none bogus\n}}", "unexpected line ending after 'bogus'"),
         (f"{GOOD} ca.pem {{\nclient_auth bogus\n}}", "unknown authentication type 'bogus'"),
