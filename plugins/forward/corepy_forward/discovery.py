@@ -16,6 +16,7 @@ from corepy.dns.constants import CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_SVCB
 from corepy.dns.edns import UDP_SIZE, opt_record
 from corepy.dns.form_error import FormError
 from corepy.plugin import in_thread, plugin_logger
+from corepy.plugin.failures import report
 from corepy_forward import designations, metrics
 from corepy_forward.contexts import import_client, make_context
 from corepy_forward.designations import MOST, NAME, Designation, targets
@@ -145,9 +146,13 @@ class Discovery:
             self._pool.retarget(targets)
 
     async def _follow(self, plain: Target) -> None:
-        """Discover again and again."""
+        """Discover again and again, also after an exception, which is a fault of this code."""
         while True:
-            finding = await self._discover(plain)
+            try:
+                finding = await self._discover(plain)
+            except Exception as error:
+                report("forward", "task", f"{plain.address}: discovery failed", error)
+                finding = Finding(self._used.get(plain), RETRY)
             if finding.target != self._used.get(plain):
                 self._set(plain, finding.target)
                 self._apply()

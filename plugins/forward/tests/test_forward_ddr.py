@@ -438,6 +438,25 @@ def test_an_upstream_that_does_not_answer(files, ca, caplog, monkeypatch):
     run(files, ca, scenario)
 
 
+def test_an_exception_does_not_end_the_discovery(files, ca, caplog, monkeypatch):
+    monkeypatch.setattr(discovery, "RETRY", 0)
+    results = iter([RuntimeError("unforeseen")])
+
+    def read_or_fail(wire):
+        for error in results:
+            raise error
+        return read(wire)
+
+    monkeypatch.setattr(discovery.designations, "read", read_or_fail)
+
+    async def scenario(scene):
+        scene.start(LOCAL)
+        await scene.upgraded()
+        assert "discovery failed: RuntimeError: unforeseen" in caplog.text
+
+    run(files, ca, scenario)
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("", ""), ("ddr", "verified"), ("ddr opportunistic", "opportunistic")]
 )
