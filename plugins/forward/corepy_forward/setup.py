@@ -121,6 +121,14 @@ class _Line:
         for entry, token in zip(settings.entries, tokens, strict=True):
             for problem in entry.problems:
                 c.warn(problem, token)
+        self._warn_of_comment(tokens[-1])
+
+    def _warn_of_comment(self, token: Token) -> None:
+        """Warn of `ADDRESS#NAME`, the form of other resolvers: here NAME is a comment."""
+        line = token.source.line(token.line)
+        if line.startswith("#", token.column - 1 + token.length):
+            hint = "a server name for TLS follows a percent sign: tls://192.0.2.1%dns.example"
+            self._c.warn(f"a comment begins directly after {token.text!r}", token, hint)
 
     def _reasons(self) -> str | None:
         return "; ".join(problem for e in self._settings.entries for problem in e.problems) or None

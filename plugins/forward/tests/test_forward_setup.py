@@ -265,6 +265,21 @@ def test_an_option_without_effect_gets_a_warning(text: str, expected: str):
     assert messages == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1 tls://192.0.2.2#dns.example", "directly after 'tls://192.0.2.2'"),
+        ("tls://192.0.2.2 # dns.example", ""),
+        ("tls://192.0.2.2 #dns.example", ""),
+        ("tls://192.0.2.2", ""),
+    ],
+)
+def test_a_server_name_that_is_a_comment_gets_a_warning(text: str, expected: str):
+    warnings = set_up(f"forward . {text}").warnings
+    assert [expected in it.message for it in warnings] == ([True] if expected else [])
+    assert all("tls://192.0.2.1%dns.example" in str(it.hint) for it in warnings)
+
+
 def test_certificates_for_plain_upstreams_get_a_warning(tmp_path: Path):
     files = Authority().issue(tmp_path, "dns.example")
     (warning,) = set_up(f"forward . 192.0.2.1 {{\ntls {files.authority}\n}}").warnings
