@@ -87,7 +87,7 @@ class _FrameSizes:
     def __init__(self) -> None:
         self._header = b""
         self._left = 0
-        self._is_first = True
+        self.has_begun = False
 
     def check(self, data: bytes) -> None:
         """Raise `ProtocolError` for a frame that is too large, or that cannot be the first one."""
@@ -102,9 +102,9 @@ class _FrameSizes:
         self._left = at - len(data)
 
     def _body_size(self, header: bytes) -> int:
-        if self._is_first and header[3] != _SETTINGS:
+        if not self.has_begun and header[3] != _SETTINGS:
             raise ProtocolError("the server does not speak HTTP/2")
-        self._is_first = False
+        self.has_begun = True
         size = int.from_bytes(header[:3], "big")
         if size > _MOST_FRAME:
             raise ProtocolError(f"frame of {size} bytes")
@@ -153,6 +153,11 @@ class HTTP2Client:
         self._unsent: deque[int] = deque()  # exchanges whose body waits for the server's window
         self.is_closing = False
         """Whether no more requests can be made, because the server closes the connection."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the server has sent the header of its first frame, so it speaks HTTP/2."""
+        return self._frames.has_begun
 
     def request(self, headers: Sequence[tuple[str, str]], body: bytes = b"") -> int:
         """Make a request and return its number; `headers` begin with the pseudo-headers.

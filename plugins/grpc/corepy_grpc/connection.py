@@ -38,11 +38,19 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[Response]] = {}
         self._flushing = False
         self._received = monotonic()
+        self._begun: asyncio.Future[None] = self._loop.create_future()
+        self._reason = ""
 
     @property
     def is_usable(self) -> bool:
         """Whether it takes further calls."""
         return self._transport is not None and not self._http.is_closing
+
+    async def begun(self) -> None:
+        """Wait until the server has begun to speak HTTP/2; raises `Lost` if it does not."""
+        await self._begun
+        if not self._http.has_begun:
+            raise Lost(self._reason, may_repeat=False)
 
     async def call(self, headers: Sequence[tuple[str, str]], body: bytes) -> Response:
         """Return the response to a request; raises `Lost`.
@@ -109,6 +117,8 @@ class Connection(asyncio.Protocol):
             return
         for result in ended:
             self._finish(result)
+        if self._http.has_begun and not self._begun.done():
+            self._begun.set_result(None)
         self._flush()
 
     def _finish(self, result: Response | Failure) -> None:
@@ -126,6 +136,9 @@ class Connection(asyncio.Protocol):
         self._end("EOF" if exc is None else str(exc).lower(), may_repeat=True)
 
     def _end(self, reason: str, *, may_repeat: bool) -> None:
+        if not self._begun.done():
+            self._reason = reason
+            self._begun.set_result(None)
         calls, self._calls = self._calls, {}
         for future in calls.values():
             if not future.done():

@@ -223,8 +223,11 @@ class GRPC(FastHandler, ExplainedHandler):
     @hookimpl
     def status(self) -> dict[str, Any]:
         """Return the state of the upstreams, for an operator."""
+        problem = f"all upstreams for {self.settings.zone} are down"
+        is_down = all(upstream.is_down for upstream in self._upstreams)
         return {
             "zone": self.settings.zone,
+            "problems": [problem] if self._upstreams and is_down else [],
             "upstreams": [upstream.status() for upstream in self._upstreams],
         }
 

@@ -28,6 +28,7 @@ MOST_PAUSE: Final = 5.0
 
 _ATTEMPTS: Final = 2
 _UNREACHABLE: Final = "transport: Error while dialing"
+_WITHOUT_TLS: Final = "if the server expects TLS, use the option tls"
 
 
 class UpstreamError(Exception):
@@ -73,15 +74,19 @@ class Upstream:
 
     def status(self) -> dict[str, Any]:
         """Return the state for an operator; see `corepy.plugin.HookSpecs.status`."""
-        is_down = monotonic() < self._no_dial_until
         return {
             "address": self.address,
             "protocol": "grpc",
-            "state": "down" if is_down else "up",
+            "state": "down" if self.is_down else "up",
             "queries": self.replies + self.failures,
             "failures": self.failures,
             "last_failure": self.last_failure,
         }
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last attempt to connect has failed."""
+        return bool(self._problem)
 
     async def ask(self, wire: bytes, seconds: float) -> Reply | None:
         """Return the reply to a query, None if the upstream does not find the name.
@@ -153,17 +158,34 @@ class Upstream:
         """Connect; raises OSError with a reason for the operator."""
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                transport, connection = await self._open()
+                connection = await self._begin()
         except TimeoutError:
             raise TimeoutError(f"{_UNREACHABLE}: i/o timeout") from None
         except (OSError, ValueError) as error:
             raise OSError(f"{_UNREACHABLE}: {_explain(error)}") from None
-        secure = transport.get_extra_info("ssl_object")
-        if secure is not None and secure.selected_alpn_protocol() != "h2":
-            connection.abort()
-            raise OSError(f"{_UNREACHABLE}: the server does not speak HTTP/2")
+        except Lost as error:
+            hint = f"; {_WITHOUT_TLS}" if self._context is None else ""
+            raise OSError(f"{_UNREACHABLE}: {error}{hint}") from None
         self._pause = LEAST_PAUSE
+        self._problem = ""
         self._connection = connection
+        return connection
+
+    async def _begin(self) -> Connection:
+        """Return a connection to a server of HTTP/2; raises OSError, ValueError and `Lost`.
+
+        With TLS, the handshake has negotiated the protocol. Without, the server has to begin.
+        """
+        transport, connection = await self._open()
+        try:
+            secure = transport.get_extra_info("ssl_object")
+            if secure is None:
+                await connection.begun()
+            elif secure.selected_alpn_protocol() != "h2":
+                raise Lost("the server does not speak HTTP/2", may_repeat=False)
+        except BaseException:
+            connection.abort()
+            raise
         return connection
 
     async def _open(self) -> tuple[asyncio.BaseTransport, Connection]:

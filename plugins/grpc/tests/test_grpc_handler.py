@@ -245,6 +245,16 @@ def test_explain_and_status():
     assert handler.queries_upstream(request)
     assert chain.handler.explain_state(make_request("example.net")) == {"state": "not forwarded"}
     assert [it["state"] for it in handler.status()["upstreams"]] == ["up", "up"]
+    assert handler.status()["problems"] == []
+
+
+def test_status_without_an_upstream_that_is_up(tmp_path):
+    async def run():
+        (handler,) = set_up(f"grpc . unix://{tmp_path}/missing").handlers
+        assert (await handler.serve_dns(make_request("a.example"))).rcode == 2
+        return handler.status()["problems"]
+
+    assert asyncio.run(run()) == ["all upstreams for . are down"]
 
 
 class GRPCIOServer:

@@ -364,6 +364,55 @@ def test_certificates(tmp_path, names, server_name, changes, reason):
         assert server.calls[0].headers[":scheme"] == "https"
 
 
+class Silent(asyncio.Protocol):
+    """A server that sends some bytes, or nothing, in reply to the first ones, and closes."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(self.data)
+        self.transport.close()
+
+
+FOREIGN = {
+    "TLS alert": (bytes.fromhex("15030300020246"), "EOF"),
+    "web server": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not HTTP/2"),
+    "nothing": (b"", "EOF"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_server_without_plain_http2_is_down(case):
+    """Queries fail at once then, and the reason has a hint."""
+    data, reason = FOREIGN[case]
+    problem = f"transport: Error while dialing: {reason}"
+
+    server = Server()
+    protocols = [Silent(data), peers.Peer(server)]
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(lambda: protocols.pop(0), "127.0.0.1", 0)
+        upstream = Upstream(Target(*listener.sockets[0].getsockname()), None, "")
+        assert upstream.status()["state"] == "up"
+        with pytest.raises(UpstreamError, match=problem) as caught:
+            await upstream.ask(ask_wire(), LONG)
+        assert str(caught.value).endswith("; if the server expects TLS, use the option tls")
+        assert upstream.status()["state"] == "down"
+        upstream._no_dial_until = 0.0
+        assert (await upstream.ask(ask_wire(), LONG)).rcode == 0
+        assert upstream.status()["state"] == "up"
+        upstream.close()
+        listener.close()
+        await listener.wait_closed()
+
+    asyncio.run(scenario())
+
+
 @given(st.binary(max_size=60))
 def test_any_body(data):
     try:
