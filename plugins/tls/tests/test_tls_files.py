@@ -208,5 +208,5 @@ def test_a_key_log_that_cannot_be_written_refuses_the_start(authority, tmp_path)
     files = authority.issue(tmp_path, "dns.example")
     path = tmp_path / "missing" / "keys.log"
     source = CertificateFiles(Settings(files.certificate, files.key, key_log=path))
-    with pytest.raises(StartupError, match="^cannot write the key log"):
+    with pytest.raises(StartupError, match=r"^cannot write the key log"):
         source.before_listen(CONTEXT)
