@@ -11,7 +11,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from corepy_forward.doh_requests import MOST_MESSAGE, RequestForm, take_response
 from corepy_forward.failures import TOO_LARGE
 from corepy_forward.forms import padded
-from corepy_forward.quic import QUICStream
+from corepy_forward.quic_link import QUICLink
 
 if TYPE_CHECKING:
     from aioquic.h3.events import H3Event
@@ -31,8 +31,8 @@ logging.getLogger("http3").addHandler(logging.NullHandler())
 logging.getLogger("http3").propagate = False
 
 
-class HTTP3Stream(QUICStream):
-    """One HTTP/3 connection; see `QUICStream`."""
+class HTTP3Stream(QUICLink):
+    """One HTTP/3 connection."""
 
     no_error = H3_NO_ERROR
     cancelled = H3_REQUEST_CANCELLED
@@ -61,7 +61,6 @@ class HTTP3Stream(QUICStream):
             return
         for found in self._http.handle_event(event):
             self._take_from_http(found)
-        super()._take_reset(event)
 
     def _take_from_http(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):

@@ -7,16 +7,17 @@ from typing import Any, cast
 
 import pytest
 from aioquic.h3.events import DataReceived, HeadersReceived
-from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
 
 from corepy.plugin.tls_client import TLSFiles
 from corepy.testing import refusal, set_up
 from corepy.testing.certificates import EXPIRED, Authority
 from corepy.testing.helper_module import helper_module
 from corepy.testing.polling import until
-from corepy_forward import quic
+from corepy_forward import quic_memory
 from corepy_forward.failures import go_error
 from corepy_forward.forms import padded
+from corepy_forward.quic_failures import reason_of
 
 peers = helper_module(__file__, "quic_peers")
 Call, Server, run = peers.Call, peers.Server, peers.run
@@ -275,8 +276,8 @@ def test_the_first_packet_of_a_resumed_connection_has_queries(files, ca, transpo
 
 def test_a_ticket_is_used_once_and_not_for_long(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(quic, "monotonic", lambda: now[0])
-    memory = quic.Memory()
+    monkeypatch.setattr(quic_memory, "monotonic", lambda: now[0])
+    memory = quic_memory.Memory()
     memory.verified = now[0]
     ticket = cast("Any", "ticket")
     memory.keep_ticket(ticket)
@@ -284,7 +285,7 @@ def test_a_ticket_is_used_once_and_not_for_long(monkeypatch):
     memory.keep_token(b"token")
     assert (memory.take_token(), memory.take_token()) == (b"token", b"")
     memory.keep_ticket(ticket)
-    now[0] += quic.FULL_HANDSHAKE
+    now[0] += quic_memory.FULL_HANDSHAKE
     assert memory.take_ticket() is None
 
 
@@ -355,6 +356,20 @@ def test_a_connection_that_answers_slowly_is_kept(files, ca):
 
     run(server, ca, scenario)
     assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "no_error", "reason"),
+    [
+        (0, 0, "EOF"),
+        (0x100, 0x100, "EOF"),  # HTTP/3
+        (0x100, 0, "connection closed by error 0x100"),
+        (0x102, 0x100, "connection closed by error 0x102"),
+    ],
+)
+def test_reasons_of_closed_connections(code, no_error, reason):
+    event = ConnectionTerminated(error_code=code, frame_type=None, reason_phrase="")
+    assert reason_of(event, no_error) == reason
 
 
 def test_names_of_errors():
