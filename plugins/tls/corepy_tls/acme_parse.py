@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from corepy.http.http_client import parse_url
-from corepy.plugin import Root
+from corepy.plugin import Root, parse_unsigned
 from corepy_tls.acme_settings import AcmeConfigs, AcmeSettings, read_domain
 from corepy_tls.challenges import ChallengeHandler
 
@@ -114,9 +114,10 @@ class _Options:
         if not colon:
             hint = "write the IP address and the port of a name server: 192.0.2.53:53"
             raise self._controller.error(f"invalid ACME resolver {token.text!r}", token, hint)
-        if not port.isdecimal() or not 0 < int(port) < 65536:
+        number = parse_unsigned(port, 65535)
+        if not number:
             raise self._controller.error(f"invalid ACME resolver port {port!r}", token)
-        self._values["resolver"] = address, int(port)
+        self._values["resolver"] = address, number
 
 
 def roots_context(path: Path | None) -> ssl.SSLContext:

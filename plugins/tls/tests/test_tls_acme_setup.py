@@ -95,6 +95,7 @@ def test_an_ipv6_resolver():
         ("acme dns.example\nresolver 1.1.1.1:dns", "invalid ACME resolver port"),
         ("acme dns.example\nresolver 1.1.1.1:0", "invalid ACME resolver port"),
         ("acme dns.example\nresolver 1.1.1.1:65536", "invalid ACME resolver port"),
+        (f"acme dns.example\nresolver 1.1.1.1:{'9' * 5000}", "invalid ACME resolver port"),
         ("acme dns.example\nca_root missing.pem", "reading ACME CA root"),
         ("acme dns.example\nca_root empty.pem", "reading ACME CA root"),
         ("acme dns.example\nacme other.example", "only be specified once"),
