@@ -134,6 +134,7 @@ class Discovery:
         plain = {target for target in configured if target.transport == "dns"}
         for gone in self._tasks.keys() - plain:
             self._tasks.pop(gone).cancel()
+            self._problems.pop(gone, None)
             self._set(gone, None)
         for target in configured:
             if target in plain and target not in self._tasks:

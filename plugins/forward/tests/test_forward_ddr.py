@@ -400,9 +400,11 @@ def test_upstreams_come_and_go(files, ca):
         first = await scene.upgraded()
         scene.discovery.replace([scene.target, other])
         assert [it.target for it in scene.pool.upstreams] == [first, other]
+        scene.discovery._report(scene.target, "a problem")
         scene.discovery.replace([other])
         assert [it.target for it in scene.pool.upstreams] == [other]
         assert (scene.designated(), scene.discovery._tasks) == ([], {})
+        assert scene.discovery._problems == {}
 
     run(files, ca, scenario)
 
