@@ -227,7 +227,7 @@ class GRPC(FastHandler, ExplainedHandler):
         is_down = all(upstream.is_down for upstream in self._upstreams)
         return {
             "zone": self.settings.zone,
-            "problems": [problem] if self._upstreams and is_down else [],
+            "problems": [problem] if is_down else [],
             "upstreams": [upstream.status() for upstream in self._upstreams],
         }
 
