@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
         try:
             ended = self._http.receive(data)
         except ProtocolError as error:
-            self._end(f"not HTTP/2: {error}", may_repeat=False)
+            reason = f"not HTTP/2: {error}" if self._http.has_begun else str(error)
+            self._end(reason, may_repeat=False)
             self.abort()
             return
         for result in ended:

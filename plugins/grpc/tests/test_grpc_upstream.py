@@ -380,7 +380,7 @@ class Silent(asyncio.Protocol):
 
 FOREIGN = {
     "TLS alert": (bytes.fromhex("15030300020246"), "EOF"),
-    "web server": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not HTTP/2"),
+    "web server": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server does not speak HTTP/2"),
     "nothing": (b"", "EOF"),
 }
 
