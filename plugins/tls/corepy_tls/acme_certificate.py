@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from corepy.plugin import in_thread
-from corepy.plugin.errors import describe
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
+from corepy_tls.acme_error import describe_failure
 from corepy_tls.acme_process import obtain_apart
 from corepy_tls.challenges import write_challenges
 from corepy_tls.contexts import ClientAuth, Material, create_context
@@ -223,11 +223,6 @@ class AcmeCertificate:
         LOG.error(
             "no certificate for %s from %s: %s; %s", domains, self.settings.ca, problem, state
         )
-
-
-def describe_failure(error: Exception) -> str:
-    """Return the reason of a failed attempt."""
-    return str(error) or describe(error)
 
 
 def _digest(text: str) -> str:

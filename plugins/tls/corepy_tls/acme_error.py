@@ -1,6 +1,8 @@
-"""`AcmeError`, apart from the client so that the server does not import its modules."""
+"""The failures of an order, apart from the client, whose modules the server does not import."""
 
 from __future__ import annotations
+
+from corepy.plugin.errors import describe
 
 
 class AcmeError(Exception):
@@ -10,3 +12,8 @@ class AcmeError(Exception):
         """`retry_after` are the seconds that the CA asks to wait, 0 if it does not."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+def describe_failure(error: Exception) -> str:
+    """Return the reason of a failed attempt."""
+    return str(error) or describe(error)

@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.plugin.errors import describe
 from corepy_tls.acme_client import AcmeClient
-from corepy_tls.acme_error import AcmeError
+from corepy_tls.acme_error import AcmeError, describe_failure
 from corepy_tls.acme_http import CAConnection
 from corepy_tls.acme_keys import AccountKey, new_key, signing_request, validity
 from corepy_tls.acme_parse import roots_context
@@ -75,8 +74,10 @@ def main() -> None:
     try:
         result = asyncio.run(obtain(settings, account))
     except Exception as error:  # whatever the CA sends, the log gets a reason
-        problem = str(error) or describe(error)
-        result = {"problem": problem, "retry_after": getattr(error, "retry_after", 0.0)}
+        result = {
+            "problem": describe_failure(error),
+            "retry_after": getattr(error, "retry_after", 0.0),
+        }
     sys.stdout.write(json.dumps(result))
 
 
