@@ -148,10 +148,8 @@ def targets(
     opportunistic upstream (section 4.3) follows if it has the same address as the plain one, which
     is not a public one.
     """
-    family = [it for it in addresses if (":" in it) == (":" in plain.host)]
-    family.sort(key=lambda address: address != plain.host)
     authority = names.to_text(designation.name).rstrip(".")
-    for address in family:
+    for address in of_family(plain, addresses):
         for transport in designation.transports:
             target = Target(
                 address,
@@ -166,6 +164,12 @@ def targets(
             yield target
             if is_opportunistic and address == plain.host and _is_private(address):
                 yield target._replace(is_verified=False)
+
+
+def of_family(plain: Target, addresses: Iterable[str]) -> list[str]:
+    """Return the addresses of the family of the plain upstream, beginning with its own."""
+    found = [it for it in addresses if (":" in it) == (":" in plain.host)]
+    return sorted(found, key=lambda address: address != plain.host)
 
 
 def _is_private(address: str) -> bool:

@@ -19,7 +19,7 @@ from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.failures import report
 from corepy_forward import designations, metrics
 from corepy_forward.contexts import import_client, make_context
-from corepy_forward.designations import MOST, NAME, Designation, targets
+from corepy_forward.designations import MOST, NAME, Designation, of_family, targets
 from corepy_forward.targets import without_repeats
 
 if TYPE_CHECKING:
@@ -230,7 +230,8 @@ class Discovery:
     ) -> AsyncIterator[Target]:
         is_opportunistic = self._settings.ddr == "opportunistic"
         for designation in found:
-            addresses = designation.addresses or await self._resolve(plain, designation.name)
+            addresses: Sequence[str] = of_family(plain, designation.addresses)
+            addresses = addresses or await self._resolve(plain, designation.name)
             for target in targets(plain, designation, addresses, is_opportunistic=is_opportunistic):
                 yield target
 

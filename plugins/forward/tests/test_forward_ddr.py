@@ -292,11 +292,14 @@ def test_other_transports(files, ca, transport):
     run(files, ca, scenario)
 
 
+@pytest.mark.parametrize("hint", ["", " ipv6hint=2001:db8::7"])
 @pytest.mark.parametrize("is_there", [True, False])
-def test_the_address_of_the_name_is_asked_for(files, ca, is_there, caplog):
+def test_the_address_of_the_name_is_asked_for(files, ca, is_there, hint, caplog):
+    """Also if the record has only addresses of the other family."""
+
     async def scenario(scene):
         scene.plain.addresses = ["127.0.0.1"] if is_there else []
-        scene.start("1 d.example. alpn=dot port={port}")
+        scene.start("1 d.example. alpn=dot port={port}" + hint)
         if is_there:
             assert (await scene.upgraded()).host == "127.0.0.1"
         else:
