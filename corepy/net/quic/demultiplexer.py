@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # documented, without __all__
 from aioquic.quic.events import (
     ConnectionIdIssued,
     ConnectionIdRetired,
