@@ -342,7 +342,6 @@ def test_destination_ids_are_found_in_any_version():
 def test_a_client_whose_port_changes_keeps_its_connection(doq, client):
     for name in ("before", "after", "later"):
         assert rcode(client.ask(ask(name))) == 0
-        assert doq.answerer.peers[-1] in doq.answerer.peers[-2:]
         before = client.sock.getsockname()
         client.rebind()
         assert client.sock.getsockname() != before

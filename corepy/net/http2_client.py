@@ -27,7 +27,7 @@ ProtocolError = h2.exceptions.ProtocolError
 """Raised for input after which the connection cannot be used any more."""
 
 MOST_HEADER_BYTES: Final = 16384
-"""Size of the largest header block of a response."""
+"""Bytes of the largest header of a response, counted as in RFC 9113 section 6.5.2."""
 
 TOO_LARGE: Final = "response is too large"
 CLOSING: Final = "the server closes the connection (GOAWAY)"
@@ -144,6 +144,8 @@ class HTTP2Client:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: MOST_HEADER_BYTES,
             },
         )
+        # For h2 a setting applies when the server confirms a change, and this is the first value.
+        self._http.decoder.max_header_list_size = MOST_HEADER_BYTES
         self._http.initiate_connection()
         self._frames = _FrameSizes()
         self._most_body = most_body
