@@ -108,6 +108,29 @@ def test_a_body_above_the_limit_is_reset():
     assert server.seen(h2.events.StreamReset) == []  # the server had ended the stream
 
 
+@pytest.mark.parametrize("fields", [[("x", "y" * 16384)], [("x", "y")] * 500])
+def test_a_header_above_the_limit_ends_the_connection(fields):
+    server = Server()
+    number = server.client.request(GET)
+    server.exchange()
+    server.http.send_headers(number, [(":status", "200"), *fields], end_stream=True)
+    with pytest.raises(h2.exceptions.ProtocolError, match="header list larger than 16384"):
+        server.exchange()
+
+
+def test_responses_above_the_limit_do_not_use_up_the_window_of_the_connection():
+    """The rest of such a body may have arrived already, and is not part of any request."""
+    server = Server(most_body=100)
+    for _ in range(5):
+        number = server.client.request(GET)
+        server.exchange()
+        server.http.send_headers(number, [(":status", "200")])
+        for _ in range(2):
+            server.http.send_data(number, bytes(15000))
+        assert server.exchange() == [Failure(number, TOO_LARGE, is_unprocessed=False)]
+    assert server.http.outbound_flow_control_window > 30000
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "is_unprocessed"),
     [

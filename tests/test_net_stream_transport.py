@@ -185,7 +185,7 @@ async def sends_much(server):
 
 SCRIPTS = [
     (asks_and_leaves, {"data": echo}),
-    (asks_and_leaves, {"data": echo, "eof": lambda it: True and it.transport.close()}),
+    (asks_and_leaves, {"data": echo, "eof": close}),
     (asks_and_leaves, {"data": close}),
     (asks_and_leaves, {"data": abort}),
     (asks_and_leaves, {"data": fail}),

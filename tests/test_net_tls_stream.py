@@ -5,6 +5,9 @@ import ssl
 import weakref
 
 import pytest
+from aioquic.tls import hkdf_expand_label
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,6 +116,19 @@ class Pair:
         for _ in range(2):
             self.step(self.client.do_handshake)
         return self
+
+
+def key_updates(log, number):
+    """Return so many requests for new keys (RFC 8446 section 4.6.3) of the client in a key log."""
+    (line,) = [it for it in log.splitlines() if it.startswith("CLIENT_TRAFFIC_SECRET_0")]
+    secret, records = bytes.fromhex(line.split()[2]), b""
+    for _ in range(number):
+        key = hkdf_expand_label(SHA384(), secret, b"key", b"", 32)
+        nonce = hkdf_expand_label(SHA384(), secret, b"iv", b"", 12)
+        header = b"\x17\3\3\0\x16"
+        records += header + AESGCM(key).encrypt(nonce, b"\x18\0\0\1\1\x16", header)
+        secret = hkdf_expand_label(SHA384(), secret, b"traffic upd", b"", 48)
+    return records
 
 
 def test_the_protocol_is_connected_before_the_handshake():
@@ -250,12 +266,17 @@ def test_data_in_the_same_packets_as_the_last_message_of_the_handshake_arrives()
 
 def test_a_protocol_that_closes_gets_no_more_data():
     pair = Pair().secure()
-    pair.upper.secured = None
-    pair.upper.data_received = lambda data: pair.stream.close()
+    received = []
+
+    def close(data):
+        received.append(data)
+        pair.stream.close()
+
+    pair.upper.data_received = close
     for part in (b"one", b"two"):
         pair.client.write(part)
         pair.feed(pair.outgoing.read())
-    assert pair.upper.received == b""
+    assert received == [b"one"]
     assert pair.lower.calls == ["close"]
 
 
@@ -269,6 +290,21 @@ def test_the_memory_of_a_connection_is_freed_at_its_end():
     pair.stream.close()
     pair.feed(b"late")
     assert pair.lower.calls == []
+
+
+def test_a_client_that_asks_for_keys_only_is_answered(tmp_path, monkeypatch):
+    """Otherwise the answers would fill the memory; the transport below limits what is not sent."""
+    log = tmp_path / "keys"
+    monkeypatch.setattr(CLIENT, "keylog_filename", str(log))
+    pair = Pair().secure()
+    updates = key_updates(log.read_text(), 400)
+    for start in range(0, len(updates), 2048):
+        pair.feed(updates[start : start + 2048])
+    assert len(pair.lower.sent) > 8000
+    assert not pair.lower.calls
+    pair.stream.write(b"reply")
+    pair.incoming.write(pair.lower.sent)
+    assert pair.client.read(100) == b"reply"
 
 
 def test_flow_control_is_passed_on():

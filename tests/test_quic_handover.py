@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from corepy.net.batch import Batch
+from corepy.net.plain import PlainBatch
 from corepy.net.quic.datagram_relay import MOST_MESSAGES, Datagram, Relay
+from corepy.server import server_sockets
 from corepy.server.listen.quic_listener import PER_TURN
 from corepy.testing import free_port, run_command
 from corepy.testing.command import wait_until
@@ -161,8 +164,10 @@ def test_messages_of_other_users_are_dropped(relays, monkeypatch):
     assert two.receive() == []
 
 
-def test_an_unknown_connection_of_another_listener_may_be_new(tmp_path):
+@pytest.mark.parametrize("batches", [Batch, PlainBatch])
+def test_an_unknown_connection_of_another_listener_may_be_new(tmp_path, monkeypatch, batches):
     """A client chooses its first destination at random, so it may look like another listener's."""
+    monkeypatch.setattr(server_sockets, "open_batch", batches)
     with running(tmp_path) as server:
         client = QUICPeer(server.address, server.files.authority)
         client.quic._peer_cid.cid = bytes(12)

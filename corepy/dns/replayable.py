@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from corepy.dns.constants import HEADER_SIZE, OPCODE_QUERY
+from corepy.dns.constants import HEADER_SIZE, OPCODE_QUERY, TRANSFERS
 from corepy.dns.form_error import FormError
 from corepy.dns.wire import read_name
-
-_TRANSFERS: Final = (251, 252)
-"""IXFR and AXFR: a replay would make the server send a zone to an attacker's choice of client."""
 
 
 def is_replayable(message: bytes) -> bool:
     """Return whether a received message is a query whose repetition has no effect.
 
-    That excludes updates, notifications, zone transfers, and messages that cannot be read.
+    That excludes updates, notifications, and messages that cannot be read. It also excludes zone
+    transfers: a replay would make the server send a whole zone again.
     """
     if len(message) < HEADER_SIZE or (message[2] & 0x78) >> 3 != OPCODE_QUERY:
         return False
@@ -23,4 +19,4 @@ def is_replayable(message: bytes) -> bool:
         end = read_name(message, HEADER_SIZE)[1]
     except FormError:
         return False
-    return int.from_bytes(message[end : end + 2], "big") not in _TRANSFERS
+    return int.from_bytes(message[end : end + 2], "big") not in TRANSFERS

@@ -27,7 +27,7 @@ ProtocolError = h2.exceptions.ProtocolError
 """Raised for input after which the connection cannot be used any more."""
 
 MOST_HEADER_BYTES: Final = 16384
-"""Size of the largest header block of a response."""
+"""Bytes of the largest header of a response, counted as in RFC 9113 section 6.5.2."""
 
 TOO_LARGE: Final = "response is too large"
 CLOSING: Final = "the server closes the connection (GOAWAY)"
@@ -144,6 +144,8 @@ class HTTP2Client:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: MOST_HEADER_BYTES,
             },
         )
+        # For h2 a setting applies when the server confirms a change, and this is the first value.
+        self._http.decoder.max_header_list_size = MOST_HEADER_BYTES
         self._http.initiate_connection()
         self._frames = _FrameSizes()
         self._most_body = most_body
@@ -162,7 +164,7 @@ class HTTP2Client:
     def request(self, headers: Sequence[tuple[str, str]], body: bytes = b"") -> int:
         """Make a request and return its number; `headers` begin with the pseudo-headers.
 
-        If `is_closing`, it is never sent.
+        Callers make none while `is_closing`: the server would ignore it.
         """
         number, self._number = self._number, self._number + 2
         self.is_closing |= number > _MOST_NUMBER
@@ -231,8 +233,13 @@ class HTTP2Client:
     def _take(self, event: h2.events.Event) -> Response | Failure | None:
         """Process an event of a stream; return the result if it ends the request."""
         number: int | None = getattr(event, "stream_id", None)
-        exchange = self._exchanges.get(number or 0)
-        if exchange is None or number is None:
+        if number is None:
+            return None
+        if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
+            # Also of a request that was abandoned, since all share the connection's window.
+            self._http.acknowledge_received_data(event.flow_controlled_length, number)
+        exchange = self._exchanges.get(number)
+        if exchange is None:
             return None
         if isinstance(event, h2.events.ResponseReceived):
             exchange.headers = _headers(event.headers)
@@ -251,8 +258,6 @@ class HTTP2Client:
     def _collect(
         self, number: int, exchange: _Exchange, event: h2.events.DataReceived
     ) -> Failure | None:
-        if event.flow_controlled_length:
-            self._http.acknowledge_received_data(event.flow_controlled_length, number)
         exchange.body += event.data or b""
         if len(exchange.body) <= self._most_body:
             return None

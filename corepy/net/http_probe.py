@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from corepy.net.own_connections import connected
+from corepy.net.own_connections import own_connection
 
 _MOST = 4096
 
@@ -22,8 +22,6 @@ async def answers(
 
         return await tls_probe.answers(address, (protocol,), request, start)
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
-    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    with socket.socket(family, kind) as sock, connected(sock, address):
+    with own_connection(address, socket.SOCK_STREAM) as sock:
         await loop.sock_sendall(sock, request)
         return start in await loop.sock_recv(sock, _MOST)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
 _open: set[tuple[str, int]] = set()
@@ -35,6 +35,17 @@ def connected(sock: socket.socket, address: tuple[str | int, ...]) -> Iterator[N
         yield
     finally:
         _open.discard(name)
+
+
+@contextmanager
+def own_connection(
+    address: tuple[str | int, ...], kind: socket.SocketKind
+) -> Iterator[socket.socket]:
+    """Begin to connect a new non-blocking socket of `kind`, as `connected` does; raise OSError."""
+    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with sock, connected(sock, address):
+        yield sock
 
 
 def may_be_own() -> bool:

@@ -122,9 +122,10 @@ def _address(word: bytes, size: int) -> bytes:
 
 
 def _port(word: bytes) -> bytes | None:
-    if not word.isdigit() or len(word) > 5 or int(word) > 65535 or (word[:1] == b"0" != word):
+    if not word.isdigit() or len(word) > 5 or int(word) > 65535:
         return None
-    return int(word).to_bytes(2, "big")
+    has_leading_zero = word.startswith(b"0") and word != b"0"
+    return None if has_leading_zero else int(word).to_bytes(2, "big")
 
 
 def _client_of_version_2(header: bytes, sizes: dict[int, int]) -> bytes | None:

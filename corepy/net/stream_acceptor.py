@@ -54,7 +54,7 @@ class StreamAcceptor(Acceptor):
             super()._accept_one()
             return
         # accept() itself would make a socket object, with two more system calls.
-        fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # in all versions of Python
+        fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # socket.accept calls it, too
         os.set_blocking(fd, False)
         self._connect(fd, peer, self._protocol)
 

@@ -13,7 +13,7 @@ import struct
 from functools import lru_cache
 from typing import Final
 
-from corepy.net.own_connections import connected
+from corepy.net.own_connections import own_connection
 
 _MOST: Final = 16 * 1024
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # no TIME_WAIT for each check
@@ -27,9 +27,7 @@ async def answers(
     An alert of the server counts as an answer: it may demand a certificate, which this client does
     not have. May raise OSError.
     """
-    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
-    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    with socket.socket(family, kind) as sock, connected(sock, address):
+    with own_connection(address, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         try:
             client = _Client(sock, protocols)

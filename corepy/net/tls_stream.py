@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _RECORD: Final = 16 * 1024
 """Maximum bytes of data in a TLS record (RFC 8446 section 5.1)."""
 
-
 LARGEST_HANDSHAKE: Final = 32 * 1024
 """Bytes that a client may send before its handshake is complete, with a chain of certificates.
 
@@ -26,6 +25,8 @@ OpenSSL's own limit is 128 KiB for the first message, for which it allocates mem
 _CHUNK: Final = 8 * 1024
 """Bytes that are encrypted at a time: the memory for the result stays allocated."""
 
+_MOST_DELAYED: Final = 8 * 1024
+"""Bytes of TLS's own messages, such as session tickets, that wait for the first reply."""
 
 _EMPTY: Final = ssl.MemoryBIO()
 _ENDED: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_bio(_EMPTY, _EMPTY, server_side=True)
@@ -191,7 +192,8 @@ class TLSStream:
                 break
         if parts:
             self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
-        if self._outgoing.pending and self._has_sent:  # answers to messages of TLS itself
+        # Answers to messages of TLS itself: a client may ask for new keys any number of times.
+        if self._outgoing.pending > (0 if self._has_sent else _MOST_DELAYED):
             self._send()
         if self._has_ended and not self._is_closing and not self._end():
             self.close()

@@ -103,10 +103,7 @@ def _read_alpn(value: bytes) -> bytes:
 
 
 def _write_alpn(value: bytes) -> bytes:
-    items, at = [], 0
-    while at < len(value):
-        item, at = cut_counted(value, at)
-        items.append(item)
+    items = protocols_of(value)
     if not items or b"" in items:
         raise FormError("alpn holds an empty protocol")
     return _joined(items)
@@ -119,8 +116,8 @@ def _read_mandatory(value: bytes) -> bytes:
     return b"".join(number.to_bytes(2, "big") for number in sorted(numbers))
 
 
-def _keys_of(value: bytes) -> list[int]:
-    """Return the keys of `mandatory` in wire format, which must ascend."""
+def keys_of(value: bytes) -> list[int]:
+    """Return the keys in a value of `mandatory`, which must ascend; raise FormError."""
     numbers = [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
     if not value or len(value) % 2 or sorted(set(numbers)) != numbers:
         raise FormError("mandatory is not an ascending list of keys")
@@ -128,7 +125,7 @@ def _keys_of(value: bytes) -> list[int]:
 
 
 def _write_mandatory(value: bytes) -> bytes:
-    return ",".join(map(key_name, _keys_of(value))).encode("ascii")
+    return ",".join(map(key_name, keys_of(value))).encode("ascii")
 
 
 def _hints(kind: Kind, family: int, size: int) -> _Value:
@@ -207,7 +204,7 @@ def _flaw(values: dict[int, bytes]) -> str | None:
     """Return why no client can use the parameters (RFC 9460 sections 7.1.1 and 8), or None."""
     if NO_DEFAULT_ALPN in values and ALPN not in values:
         return "has no-default-alpn without alpn"
-    for key in _keys_of(values[MANDATORY]) if MANDATORY in values else ():
+    for key in keys_of(values[MANDATORY]) if MANDATORY in values else ():
         if key == MANDATORY:
             return "lists mandatory as a mandatory key"
         if key not in values:
@@ -283,11 +280,6 @@ def protocols_of(value: bytes) -> list[bytes]:
         protocol, at = cut_counted(value, at)
         protocols.append(protocol)
     return protocols
-
-
-def keys_of(value: bytes) -> list[int]:
-    """Return the keys in a value of `mandatory`; raise FormError."""
-    return list(_keys_of(value))
 
 
 def _split(wire: bytes, at: int) -> dict[int, bytes]:

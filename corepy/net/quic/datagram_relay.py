@@ -83,10 +83,15 @@ class Relay:
                 break
         return owner
 
-    def queue(self, owner: bytes, datagram: Datagram) -> None:
-        """Queue a datagram for the listener `owner`."""
-        if type(datagram.peer) is bytes:
-            self._waiting.setdefault(owner, []).append(datagram)
+    def queue(self, owner: bytes, datagram: Datagram) -> bool:
+        """Queue a datagram for the listener `owner`; return False if it cannot be passed on.
+
+        Only raw addresses can.
+        """
+        if type(datagram.peer) is not bytes:
+            return False
+        self._waiting.setdefault(owner, []).append(datagram)
+        return True
 
     def flush(self) -> list[Datagram]:
         """Send the queued datagrams; return those whose listener does not exist.

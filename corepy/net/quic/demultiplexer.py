@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # documented, without __all__
 from aioquic.quic.events import (
     ConnectionIdIssued,
     ConnectionIdRetired,
@@ -221,8 +221,7 @@ class Demultiplexer:
     ) -> Application | None:
         """Pass on a datagram for another listener, or handle one that belongs to none."""
         is_of_another = len(to) == ID_SIZE and not to.startswith(self._relay.owner)
-        if is_of_another and not is_relayed:
-            self._relay.queue(to[:OWNER_SIZE], datagram)
+        if is_of_another and not is_relayed and self._relay.queue(to[:OWNER_SIZE], datagram):
             return None
         return self._unknown(datagram, to, now)
 

@@ -23,7 +23,7 @@ from aioquic.quic.packet import QuicErrorCode
 from corepy.net.quic.bounded_connection import BoundedConnection, set_limit
 
 if TYPE_CHECKING:
-    from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # in its documentation
+    from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # documented, without __all__
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.connection import QuicReceiveContext
     from aioquic.quic.packet_builder import QuicPacketBuilder

@@ -11,7 +11,7 @@ import os
 import socket
 from typing import Final
 
-from corepy.net.own_connections import connected
+from corepy.net.own_connections import own_connection
 
 _UNKNOWN_VERSION: Final = b"\x1a\x2a\x3a\x4a"
 """Of the form that is reserved to force a negotiation (RFC 9000 section 15)."""
@@ -31,10 +31,8 @@ def probe() -> tuple[bytes, bytes]:
 async def is_answered(address: tuple[str | int, ...]) -> bool:
     """Send the packet to `address`; return whether the reply is an answer to it."""
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     packet, expected = probe()
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    with sock, connected(sock, address):
+    with own_connection(address, socket.SOCK_DGRAM) as sock:
         await loop.sock_sendall(sock, packet)
         answer = await loop.sock_recv(sock, _SIZE)
     return answer[1:].startswith(expected)

@@ -11,7 +11,7 @@ import os
 import socket
 
 from corepy.net.frames import frame
-from corepy.net.own_connections import connected
+from corepy.net.own_connections import own_connection
 
 _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
 
@@ -29,10 +29,8 @@ def is_probe(message: bytes) -> bool:
 async def is_answered(address: tuple[str | int, ...], kind: socket.SocketKind) -> bool:
     """Send a query of opcode STATUS to `address`; return whether the reply is an answer to it."""
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     question = status_query()
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    with sock, connected(sock, address):
+    with own_connection(address, kind) as sock:
         await loop.sock_sendall(sock, question if kind == socket.SOCK_DGRAM else frame(question))
         start = await loop.sock_recv(sock, 4)  # over TCP, the length precedes the ID
     return question[:2] in start
