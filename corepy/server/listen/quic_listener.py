@@ -387,6 +387,7 @@ class QUICListener(Listener):
         self.demultiplexer.close()
         if self._check is not None:
             self._check.cancel()
+        self._relayed.clear()
         self._received.clear()
         self._strangers.clear()
         for sock in (self.sock, self._relay.sock):
