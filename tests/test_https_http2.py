@@ -317,6 +317,15 @@ def test_incomplete_requests_are_limited(server, client, monkeypatch):
     assert client.response(1)[0] == 400
 
 
+def test_a_request_that_is_refused_at_its_end_is_not_kept(client, monkeypatch):
+    """Its content would count as that of an incomplete request until the connection ends."""
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
+    content = bytes(600)
+    for _ in range(2):
+        assert client.ask(content, client.head(**{":path": "/other"}))[0] == 404
+    assert client.ask(question())[0] == 200
+
+
 def test_the_window_of_a_busy_client_is_restored(client):
     """It would be used up after 1,600 queries."""
     message = question() + bytes(1000)

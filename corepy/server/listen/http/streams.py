@@ -190,7 +190,7 @@ class Streams:
             self._h2.send_headers(stream_id, stream.trailers, end_stream=True)
         if not stream.is_complete:  # the client need not send the rest (section 8.1)
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-            self._held -= stream.received
+        self._held -= stream.received  # 0 after `_end`; a refusal may precede it
         del self.open[stream_id]
 
     def _unblock(self) -> None:
