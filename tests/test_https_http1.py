@@ -1,6 +1,5 @@
 """DNS over HTTPS with HTTP/1.1 (RFC 9112): requests on a connection, and what is refused."""
 
-import asyncio
 import socket
 import time
 from contextlib import suppress
@@ -10,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corepy.plugin import Handler
 from corepy.server.listen.http.https import RESPONSES
-from corepy.testing import query, serve, with_handlers
+from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
 
+gated_handler = helper_module(__file__, "gated_handler")
 WAIT = 20.0
 QUERY = query("www.example.org.", id=0)
 TEXT = """https://.:0 {
@@ -28,24 +27,6 @@ TEXT = """https://.:0 {
 """
 
 
-class Told(Handler):
-    """Answers at once, but "busy" names when the gate opens; drops "drop" names."""
-
-    name = "told"
-
-    def __init__(self):
-        self.gate = asyncio.Event()
-        self.waiting = 0
-
-    async def serve_dns(self, request):
-        if request.name.startswith("drop"):
-            return request.drop()
-        if request.name.startswith("busy"):
-            self.waiting += 1
-            await self.gate.wait()
-        return request.reply(answer=dnslib.RR.fromZone(f"{request.name} 60 IN A 192.0.2.1"))
-
-
 @pytest.fixture(scope="module")
 def handlers():
     return []
@@ -54,7 +35,7 @@ def handlers():
 @pytest.fixture(scope="module")
 def server(handlers):
     def make():
-        handlers.append(Told())
+        handlers.append(gated_handler.Told())
         return handlers[-1]
 
     with serve(TEXT, plugins=with_handlers(told=make), order="told after cache") as running:
