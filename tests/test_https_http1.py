@@ -183,6 +183,23 @@ def test_a_client_of_http_1_0_gets_one_response(client):
     assert client.response() is None
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_client_that_offers_another_protocol_gets_responses(client, protocol):
+    """As Java's HttpClient does with its first request without TLS."""
+    for _ in range(2):
+        client.send(post(QUERY, "Connection: Upgrade", f"Upgrade: {protocol}"))
+        status, fields, _ = client.response()
+        assert (status, fields.get("connection")) == (200, None)
+
+
+def test_the_bytes_after_connect_are_no_request(client):
+    """They may be those of another protocol, which someone else has chosen."""
+    client.send(post(b"", "Content-Length: 0", method="CONNECT", path="a:443") + post())
+    status, fields, _ = client.response()
+    assert (status, fields["connection"]) == (404, "close")
+    assert client.response() is None
+
+
 def test_the_client_may_end_its_half_of_the_connection(client):
     client.send(post())
     client.sock.shutdown(socket.SHUT_WR)
