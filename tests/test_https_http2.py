@@ -433,7 +433,7 @@ def test_credit_grows_with_time():
     assert account.spend(1000.0)
 
 
-def test_pending_queries_of_resets_stop_the_reading(server, client, monkeypatch):
+def test_too_many_pending_queries_stop_the_reading(server, client, monkeypatch):
     """A chain that does not end at once is not asked for more."""
     monkeypatch.setattr(http_connection, "MAX_PENDING", 3)
     client.send(*[client.request(busy())[0] for _ in range(6)])
@@ -445,6 +445,14 @@ def test_pending_queries_of_resets_stop_the_reading(server, client, monkeypatch)
         left -= kind == h2.DATA and flags & h2.END_STREAM
         if not left:
             break
+
+
+def test_the_reading_continues_when_the_queries_of_resets_have_ended(server, client, monkeypatch):
+    monkeypatch.setattr(http_connection, "MAX_PENDING", 3)
+    resets = [reset_request(client, number) for number in range(6)]
+    frames, stream = client.request(question())
+    client.send(*resets, frames)
+    assert client.response(stream)[0] == 200
 
 
 def test_a_header_block_without_end_is_not_kept(client):
