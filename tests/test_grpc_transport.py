@@ -1,6 +1,5 @@
 """DNS over CoreDNS's gRPC service: the calls of grpcio, and those that no library makes."""
 
-import asyncio
 import contextlib
 
 import dnslib
@@ -10,40 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corepy.net import dns_packet
-from corepy.plugin import Handler
 from corepy.server.listen.http import grpc_messages
 from corepy.testing import free_port, helper_module, query, serve, with_handlers
 from corepy.testing.certificates import Authority
 from corepy.testing.command import wait_until
 
 h2 = helper_module(__file__, "http2_client")
+gated_handler = helper_module(__file__, "gated_handler")
 METHOD = "/coredns.dns.DnsService/Query"
 WAIT = 30.0
-
-
-class Told(Handler):
-    """Answers at once, but "busy" names when the gate opens; drops "drop" names."""
-
-    name = "told"
-
-    def __init__(self):
-        self.gate = asyncio.Event()
-        self.waiting = 0
-
-    async def serve_dns(self, request):
-        if request.name.startswith("drop"):
-            return request.drop()
-        if request.name.startswith("busy"):
-            self.waiting += 1
-            try:
-                await self.gate.wait()
-            finally:
-                self.waiting -= 1
-        if request.name.startswith("large"):
-            records = [f"{request.name} 60 IN TXT {'a' * 250}"] * 240
-        else:
-            records = [f"{request.name} 60 IN A 192.0.2.1"]
-        return request.reply(answer=[dnslib.RR.fromZone(record)[0] for record in records])
 
 
 def block(port, line, *limits):
@@ -68,7 +42,7 @@ def server(handlers, authority):
     """The first address has a certificate, the second one has plain text and two streams."""
 
     def make():
-        handlers.append(Told())
+        handlers.append(gated_handler.Told(*[f"TXT {'a' * 250}"] * 240))
         return handlers[-1]
 
     text = block(free_port(), f"tls {authority.certificate} {authority.key}")

@@ -77,6 +77,9 @@ class Carrier:
     def note_request(self, now):
         pass
 
+    def flush_soon(self):
+        pass
+
     def end(self):
         self.is_closed = True
 

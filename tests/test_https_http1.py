@@ -1,6 +1,5 @@
 """DNS over HTTPS with HTTP/1.1 (RFC 9112): requests on a connection, and what is refused."""
 
-import asyncio
 import socket
 import time
 from contextlib import suppress
@@ -10,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corepy.plugin import Handler
 from corepy.server.listen.http.https import RESPONSES
-from corepy.testing import query, serve, with_handlers
+from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
 
+gated_handler = helper_module(__file__, "gated_handler")
 WAIT = 20.0
 QUERY = query("www.example.org.", id=0)
 TEXT = """https://.:0 {
@@ -28,24 +27,6 @@ TEXT = """https://.:0 {
 """
 
 
-class Told(Handler):
-    """Answers at once, but "busy" names when the gate opens; drops "drop" names."""
-
-    name = "told"
-
-    def __init__(self):
-        self.gate = asyncio.Event()
-        self.waiting = 0
-
-    async def serve_dns(self, request):
-        if request.name.startswith("drop"):
-            return request.drop()
-        if request.name.startswith("busy"):
-            self.waiting += 1
-            await self.gate.wait()
-        return request.reply(answer=dnslib.RR.fromZone(f"{request.name} 60 IN A 192.0.2.1"))
-
-
 @pytest.fixture(scope="module")
 def handlers():
     return []
@@ -54,7 +35,7 @@ def handlers():
 @pytest.fixture(scope="module")
 def server(handlers):
     def make():
-        handlers.append(Told())
+        handlers.append(gated_handler.Told())
         return handlers[-1]
 
     with serve(TEXT, plugins=with_handlers(told=make), order="told after cache") as running:
@@ -199,6 +180,23 @@ def test_the_response_to_head_has_no_content(client):
 def test_a_client_of_http_1_0_gets_one_response(client):
     client.send(post().replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert client.response()[0] == 200
+    assert client.response() is None
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_client_that_offers_another_protocol_gets_responses(client, protocol):
+    """As Java's HttpClient does with its first request without TLS."""
+    for _ in range(2):
+        client.send(post(QUERY, "Connection: Upgrade", f"Upgrade: {protocol}"))
+        status, fields, _ = client.response()
+        assert (status, fields.get("connection")) == (200, None)
+
+
+def test_the_bytes_after_connect_are_no_request(client):
+    """They may be those of another protocol, which someone else has chosen."""
+    client.send(post(b"", "Content-Length: 0", method="CONNECT", path="a:443") + post())
+    status, fields, _ = client.response()
+    assert (status, fields["connection"]) == (404, "close")
     assert client.response() is None
 
 

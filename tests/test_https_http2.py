@@ -4,7 +4,6 @@ The mistakes are those that h2spec tests. The server has no certificate, so that
 cheap; `tests/test_https_peers.py` has other clients, over TLS.
 """
 
-import asyncio
 import base64
 import itertools
 import socket
@@ -16,39 +15,15 @@ from hpack import HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.plugin import Handler
 from corepy.server.listen.http import credit, h2_state, http_connection, streams
 from corepy.server.listen.http.https import RESPONSES
 from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
 
 h2 = helper_module(__file__, "http2_client")
+gated_handler = helper_module(__file__, "gated_handler")
 frame = h2.frame
 ORIGIN = "dns.example"
-
-
-class Told(Handler):
-    """Answers at once, but "busy" names when the gate opens; drops "drop" names."""
-
-    name = "told"
-
-    def __init__(self):
-        self.gate = asyncio.Event()
-        self.waiting = 0
-
-    async def serve_dns(self, request):
-        if request.name.startswith("drop"):
-            return request.drop()
-        if request.name.startswith("busy"):
-            self.waiting += 1
-            try:
-                await self.gate.wait()
-            finally:
-                self.waiting -= 1
-        count = 40 if request.name.startswith("large") else 1
-        record = f"{request.name} 60 IN A 192.0.2."
-        records = [dnslib.RR.fromZone(record + str(number))[0] for number in range(count)]
-        return request.reply(answer=records)
 
 
 class Server:
@@ -105,7 +80,7 @@ def running():
     handlers = []
 
     def make():
-        handlers.append(Told())
+        handlers.append(gated_handler.Told(*(f"A 192.0.2.{number}" for number in range(40))))
         return handlers[-1]
 
     plugins = with_handlers(told=make)
@@ -152,7 +127,7 @@ def test_queries_that_repeat_have_the_same_responses(server, client):
     client.ask(message)  # with the flag AA, which a reply from *cache* does not have
     first = client.ask(message)
     assert first[0] == 200
-    assert address_in(first[2]) == "192.0.2.0"
+    assert address_in(first[2]) == "192.0.2.1"
     assert first[1]["content-type"] == "application/dns-message"
     assert first[1]["cache-control"] == "max-age=60"
     assert first[1]["content-length"] == str(len(first[2]))
@@ -273,7 +248,7 @@ def test_a_response_waits_for_the_window_of_its_stream(client):
         assert len(first) == 10
         client.send(h2.window_update(stream, 1000))
         content = first + client.response_data(stream)
-        assert address_in(content) == "192.0.2.0"
+        assert address_in(content) == "192.0.2.1"
 
 
 def test_a_response_waits_for_the_window_of_the_connection(server, client):
@@ -315,6 +290,15 @@ def test_incomplete_requests_are_limited(server, client, monkeypatch):
     assert client.response(3)[:2] == ("reset", h2.CALM)
     client.send(frame(h2.DATA, h2.END_STREAM, 1, b""))
     assert client.response(1)[0] == 400
+
+
+def test_a_request_that_is_refused_at_its_end_is_not_kept(client, monkeypatch):
+    """Its content would count as that of an incomplete request until the connection ends."""
+    monkeypatch.setattr(streams, "MAX_HELD", 1000)
+    content = bytes(600)
+    for _ in range(2):
+        assert client.ask(content, client.head(**{":path": "/other"}))[0] == 404
+    assert client.ask(question())[0] == 200
 
 
 def test_the_window_of_a_busy_client_is_restored(client):
@@ -449,7 +433,7 @@ def test_credit_grows_with_time():
     assert account.spend(1000.0)
 
 
-def test_pending_queries_of_resets_stop_the_reading(server, client, monkeypatch):
+def test_too_many_pending_queries_stop_the_reading(server, client, monkeypatch):
     """A chain that does not end at once is not asked for more."""
     monkeypatch.setattr(http_connection, "MAX_PENDING", 3)
     client.send(*[client.request(busy())[0] for _ in range(6)])
@@ -461,6 +445,14 @@ def test_pending_queries_of_resets_stop_the_reading(server, client, monkeypatch)
         left -= kind == h2.DATA and flags & h2.END_STREAM
         if not left:
             break
+
+
+def test_the_reading_continues_when_the_queries_of_resets_have_ended(server, client, monkeypatch):
+    monkeypatch.setattr(http_connection, "MAX_PENDING", 3)
+    resets = [reset_request(client, number) for number in range(6)]
+    frames, stream = client.request(question())
+    client.send(*resets, frames)
+    assert client.response(stream)[0] == 200
 
 
 def test_a_header_block_without_end_is_not_kept(client):

@@ -12,6 +12,7 @@ from corepy.corefile import CorefileError, parse
 from corepy.dns.address import host_port
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
+from corepy.server.listen.http.https import RESPONSES
 from corepy.server.selfcheck import unanswered
 from corepy.testing import (
     Recorder,
@@ -165,8 +166,11 @@ def test_the_self_check_asks_it(scheme, encrypted, tls):
     line = tls[0] if encrypted else plain(scheme)
     with serve(block(scheme, free_port(), line)) as server:
         endpoints = list(server.server.endpoints.values())
+        refused = RESPONSES.labels(endpoints[0].label, "400")
+        before = refused.value
         silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 20.0), server._loop)
         assert silent.result(30) == []
+        assert refused.value == before  # the metric is that of clients
         server.call(lambda: endpoints[0].pause())
         silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 0.2), server._loop)
         assert silent.result(30) == [f"{scheme} {endpoints[0].label}"]

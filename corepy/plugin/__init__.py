@@ -55,6 +55,7 @@ from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
+from corepy.plugin.limit_options import LimitOptions as LimitOptions
 from corepy.plugin.listener_settings import CertificateSource as CertificateSource
 from corepy.plugin.listener_settings import Conflict as Conflict
 from corepy.plugin.listener_settings import GRPCLimits as GRPCLimits

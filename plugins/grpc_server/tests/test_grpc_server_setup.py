@@ -1,4 +1,4 @@
-"""The directive (plugin/grpc_server/setup_test.go), and that a listener goes by it."""
+"""The directive: what it takes and what it refuses (plugin/grpc_server/setup_test.go)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The directive (plugin/https/setup_test.go), and that a listener goes by it."""
+"""The directive: what it takes and what it refuses (plugin/https/setup_test.go)."""
 
 import pytest
 

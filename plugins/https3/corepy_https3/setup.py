@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin import HTTPS3Limits
+from corepy.plugin import HTTPS3Limits, LimitOptions
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller
 
-OPTIONS: Final = ("max_streams", "max_connections")
+LIMITS: Final = ("max_streams", "max_connections")
+TOO_LOW: Final = "{name} must be a non-negative integer: {number}"
+REPEATED: Final = "{name} already defined for this server block"
 
 
 def setup(controller: Controller) -> None:
     """Store the limits; each may be given once, also in several occurrences."""
-    limits: dict[str, int] = {}
+    limits = LimitOptions(controller, 0, TOO_LOW, REPEATED)
     for _ in controller.occurrences():
         controller.arguments(0, 0)
-        table = {name: partial(_limit, controller, name, limits) for name in OPTIONS}
-        controller.options(table)
-    controller.configure(HTTPS3Limits(**limits))
-
-
-def _limit(controller: Controller, name: str, limits: dict[str, int]) -> None:
-    option = controller.token
-    number = _not_negative(controller, name)
-    if name in limits:
-        raise controller.error(f"{name} already defined for this server block", option)
-    limits[name] = number
-
-
-def _not_negative(controller: Controller, option: str) -> int:
-    token = controller.argument()
-    number = controller.integer(token)
-    if number < 0:
-        message = f"{option} must be a non-negative integer: {number}"
-        raise controller.error(message, token)
-    return number
+        controller.options(limits.table(LIMITS))
+    controller.configure(HTTPS3Limits(**limits.values))

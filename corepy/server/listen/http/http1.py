@@ -103,6 +103,8 @@ class HTTP1Session:
             return
         method = request.method.decode("latin-1")
         self._is_head = method == "HEAD"
+        if method == "CONNECT":
+            self.begin_drain()  # the bytes after it may belong to another protocol
         self._is_open = True
         self._number += 1
         fields = tuple((name.decode(), value.decode("latin-1")) for name, value in request.headers)
@@ -121,7 +123,7 @@ class HTTP1Session:
         """Send a response, see `Respond`; close after it if the request is not complete."""
         if number != self._number or not self._is_open:
             return
-        closes = self._is_draining or self._h11.their_state is not h11.DONE
+        closes = self._is_draining or not self._is_answering
         extra = (("connection", "close"),) if closes else ()
         reason = HTTPStatus(status).phrase.encode()
         self._send(h11.Response(status_code=status, headers=[*fields, *extra], reason=reason))

@@ -223,6 +223,10 @@ class HTTPConnection(StreamConnection):
         """Send `data` at the end of this turn of the event loop, with other data."""
         self._out.append(data)
         self._out_size += len(data)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Send, and read on if the client may send more, at the end of this turn of the loop."""
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)

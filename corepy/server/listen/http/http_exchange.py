@@ -122,6 +122,9 @@ class Carrier(Protocol):
     def send_all(self, pieces: list[bytes], size: int) -> None:
         """Send `pieces` of `size` bytes while data is being processed."""
 
+    def flush_soon(self) -> None:
+        """Send, and read on if the client may send more, at the end of this turn of the loop."""
+
     def go_on(self) -> None:
         """Process requests that were received before, if the client has read enough."""
 

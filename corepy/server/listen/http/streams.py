@@ -145,11 +145,13 @@ class Streams:
     ) -> None:
         """See `Respond`."""
         stream = self.open.get(stream_id)
-        if stream is not None and not stream.is_answered and not self._session.has_ended:
-            try:
-                self._start(stream_id, stream, status, fields, content, trailers)
-            except Exception as error:
-                self._session.break_off(error)
+        if stream is None or stream.is_answered or self._session.has_ended:
+            self._connection.flush_soon()  # a query has ended, so the next one may begin
+            return
+        try:
+            self._start(stream_id, stream, status, fields, content, trailers)
+        except Exception as error:
+            self._session.break_off(error)
 
     def _start(
         self,
@@ -190,7 +192,7 @@ class Streams:
             self._h2.send_headers(stream_id, stream.trailers, end_stream=True)
         if not stream.is_complete:  # the client need not send the rest (section 8.1)
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-            self._held -= stream.received
+        self._held -= stream.received  # 0 after `_end`; a refusal may precede it
         del self.open[stream_id]
 
     def _unblock(self) -> None:
