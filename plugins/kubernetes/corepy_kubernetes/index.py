@@ -142,7 +142,10 @@ class Index:
         for id_ in [it for it in self._items[kind] if it not in ids]:
             item = self._items[kind][id_]
             self.remove(kind, item.namespace, item.name)
-        self._unsynced.discard(kind)
+        if kind in self._unsynced:
+            self._unsynced.discard(kind)
+            if self.synced:  # names that do not exist got SERVFAIL so far
+                self._sink.changed_namespaces()
 
     def items(self, kind: Kind) -> Iterator[Item]:
         """Yield the objects of a kind; they must not change meanwhile."""

@@ -104,6 +104,16 @@ def test_the_kinds_that_are_needed(needs, kinds):
     assert found.synced
 
 
+def test_replies_change_when_all_kinds_are_known():
+    """Those for names that do not exist: they were SERVFAIL."""
+    found, sink = index(Needs(slices=False))
+    found.relist(Kind.SERVICE).finish()
+    assert sink.keys == []
+    for _ in range(2):
+        found.relist(Kind.NAMESPACE).finish()
+        assert sink.keys == [...]
+
+
 def test_removing_what_is_not_known():
     found, sink = index()
     for kind in Kind:
