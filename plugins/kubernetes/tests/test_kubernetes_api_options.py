@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import ssl
 import sys
 import time
@@ -150,11 +151,19 @@ def test_the_file_to_keep(tmp_path):
     assert warnings == [f"the folder {tmp_path}/no does not exist here"]
 
 
+def _become_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda it: (it / "tls.key").unlink(), "/tls.key: No such file or directory"),
         (lambda it: (it / "ca.crt").unlink(), "/ca.crt: No such file or directory"),
+        (lambda it: _become_fifo(it / "tls.crt"), "/tls.crt: not a regular file"),
+        (lambda it: _become_fifo(it / "tls.key"), "/tls.key: not a regular file"),
+        (lambda it: _become_fifo(it / "ca.crt"), "/ca.crt: not a regular file"),
         (lambda it: (it / "ca.crt").write_text("x"), "/ca.crt has no certificate: "),
         (lambda it: (it / "tls.key").write_text("x"), "are no certificate and its key: "),
         (lambda it: (it / "tls.key").write_bytes(SERVER.private_key_pem.bytes()), "tls.key: not the key of "),
