@@ -455,7 +455,7 @@ def test_the_certificate_of_the_server(access, problem):
 def test_the_path_of_an_endpoint_and_a_basic_authorization():
     async def main():
         async with fake.serving(fake.FakeAPI()) as api:
-            config = feeds.config_for(f"{api.url}/prefix/", basic="Basic YTpi")
+            config = feeds.config_for(f"{api.url}/prefix/?x=1", basic="Basic YTpi")
             client = APIClient(config.access, feeds.FAST)
             with pytest.raises(OSError, match="HTTP status 404"):
                 await client.get("/api/v1/services", {"labelSelector": "a in (b, c)"})
