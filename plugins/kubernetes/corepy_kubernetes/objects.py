@@ -28,6 +28,11 @@ def pack_address(text: str) -> bytes | None:
         packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         return None
+    return unmapped(packed)
+
+
+def unmapped(packed: bytes) -> bytes:
+    """Return an address, in its short form if it is an IPv4 address that is mapped to IPv6."""
     return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
 
 
