@@ -37,8 +37,6 @@ from corepy_kubernetes.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    Observer = Callable[[Kind, Item | None, str, str], object]
-
 _NO_SLICES: Final[tuple[Slice, ...]] = ()
 
 
@@ -77,7 +75,6 @@ class Index:
         """The namespaces that may be exposed, None for all."""
         self._latency = latency
         self._now = now
-        self._observers: list[Observer] = []
         self._unsynced = set(needs.kinds())
         self.kinds = needs.kinds()
         self.serials = Serials()
@@ -120,7 +117,6 @@ class Index:
             return
         known[id_] = item
         self._putters[kind](before, item)
-        self._observe(kind, item, item.namespace, item.name)
         if triggered is not None and self._latency is not None and type(item) is Slice:
             service = self.services.get(service_key(item.namespace, item.service))
             if service is not None and self.has_synced(Kind.SLICE):
@@ -131,7 +127,6 @@ class Index:
         before = self._items[kind].pop(_id(namespace, name), None)
         if before is not None:
             self._putters[kind](before, None)
-            self._observe(kind, None, namespace, name)
 
     def relist(self, kind: Kind) -> Relist:
         """Begin a list of all objects of a kind; nothing is removed before its end."""
@@ -150,10 +145,6 @@ class Index:
     def items(self, kind: Kind) -> Iterator[Item]:
         """Yield the objects of a kind; they must not change meanwhile."""
         yield from self._items[kind].values()
-
-    def subscribe(self, observer: Observer) -> None:
-        """Call `observer` with each change: kind, object (None if removed), namespace and name."""
-        self._observers.append(observer)
 
     def count(self, kind: Kind) -> int:
         """Return the number of objects of a kind."""
@@ -192,10 +183,6 @@ class Index:
                 yield service
 
     # Changes.
-
-    def _observe(self, kind: Kind, item: Item | None, namespace: str, name: str) -> None:
-        for observer in self._observers:
-            observer(kind, item, namespace, name)
 
     def _touch(self, *, external: bool = False, imports: bool = False) -> None:
         now = int(self._now())

@@ -122,20 +122,6 @@ def test_removing_what_is_not_known():
     assert found.serials == Serials()
 
 
-def test_observers_are_told_of_effective_changes():
-    found, _ = index()
-    calls = []
-    found.subscribe(lambda *call: calls.append(call))
-    item = service("svc1", "10.0.0.1")
-    found.put(item)
-    found.put(item)
-    found.remove(Kind.SERVICE, "testns", "svc1")
-    assert calls == [
-        (Kind.SERVICE, item, "testns", "svc1"),
-        (Kind.SERVICE, None, "testns", "svc1"),
-    ]
-
-
 # Serials.
 
 
