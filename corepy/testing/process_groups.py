@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.plugin import ProcessGroup
 
@@ -16,9 +16,7 @@ class GroupInProcess(ProcessGroup):
 
     size = 2
 
-    def __init__(
-        self, listening: dict[str, Callable[[socket.socket], object]], *, is_leader: bool = False
-    ) -> None:
+    def __init__(self, listening: dict[str, Any], *, is_leader: bool = False) -> None:
         """Take the names at which the leader listens: one table for all processes of the group."""
         self.is_leader = is_leader
         self.listening = listening
