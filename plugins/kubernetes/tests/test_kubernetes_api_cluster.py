@@ -313,6 +313,24 @@ def test_a_snapshot_is_written_again_only_after_changes_and_only_when_synced(kep
     run(main)
 
 
+def test_a_snapshot_is_written_while_the_server_runs(tmp_path, monkeypatch):
+    """A process that is killed writes none at its end."""
+    monkeypatch.setattr(api_cluster, "KEEP_INTERVAL", 0.001)
+    path = tmp_path / "kept"
+
+    async def main():
+        async with fake.serving(fake.FakeAPI()) as api:
+            config = feeds.config_for(api.url, needs=ONLY_SERVICES, keep=path)
+            async with feeds.started(config) as feed:
+                await until(path.exists)
+                await api.watched("services", "namespaces")
+                api.put("services", fake.service("late"))
+                await feed.until_names("late")
+                await until(lambda: b'"late"' in path.read_bytes())
+
+    run(main)
+
+
 def _owned_by_another(path):
     os.chown(path, 65534, 65534)
 
