@@ -1,4 +1,4 @@
-"""The objects of a cluster, by all that DNS looks them up by.
+"""The objects of a cluster, with a table for each way in which DNS looks them up.
 
 It takes the objects from the client of the API (`objects.Feed`). A change costs as much as the
 object has addresses. Tables have few objects per endpoint, because a cluster has many: the
@@ -41,7 +41,7 @@ _NO_SLICES: Final[tuple[Slice, ...]] = ()
 
 
 class ChangeSink(Protocol):
-    """Is told which replies have changed."""
+    """Gets the keys of the replies that have changed."""
 
     def changed(self, key: bytes) -> None:
         """Take note that the replies for names with this key have changed; see `names`."""
@@ -51,7 +51,7 @@ class ChangeSink(Protocol):
 
 
 class LatencyObserver(Protocol):
-    """Is told how long changes of endpoints have taken to get here."""
+    """Measures how long changes of endpoints take to arrive."""
 
     def observe(self, service: Service, triggered: float) -> None:
         """Count a change of a slice of `service` that something at `triggered` has caused."""
