@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from corepy.plugin import metrics
 from corepy.testing import helper_module, until
-from corepy_kubernetes import api_client, api_credentials, api_watch
+from corepy_kubernetes import api_client, api_credentials, api_metrics, api_watch
 from corepy_kubernetes.api_client import APIClient
 from corepy_kubernetes.api_problems import explain
 from corepy_kubernetes.objects import Kind, Needs
@@ -624,10 +625,18 @@ def test_a_long_list_leaves_turns_to_others(monkeypatch):
     run(main)
 
 
+@pytest.fixture
+def _zero():
+    """Forget what was counted: the port of an API may be that of an earlier test."""
+    for metric in metrics.registered():
+        if metric.name.startswith("coredns_kubernetes_rest_client_"):
+            for values, _ in metric.children():
+                metric.remove(*values)
+
+
+@pytest.mark.usefixtures("_zero")
 def test_metrics_of_requests():
     async def main():
-        from corepy_kubernetes import api_metrics
-
         async with fake.serving(fake.FakeAPI()) as api:
             api.fail((503, [], "x"), "services", watch=False)
             async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
