@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import ssl
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 import trustme
@@ -215,6 +216,22 @@ def test_a_header_that_cannot_be_sent(value):
         session = HTTPSession(HTTPTarget("http", "127.0.0.1", 1, "127.0.0.1:1", "/"))
         with pytest.raises(OSError, match="the request cannot be sent"):
             await session.request("GET", "/", [("Authorization", value)], timeout=TIMEOUT)
+
+    run(main)
+
+
+def test_the_user_name_and_password_of_the_target_are_sent_unless_a_request_has_others():
+    async def main():
+        empty = OK + b"Content-Length: 0\r\n\r\n"
+        async with session_with([empty], [empty]) as (session, raw):
+            session.target = replace(session.target, authorization="Basic YTpi")
+            for headers in ((), [("Authorization", "Bearer x")]):
+                await (await session.request("GET", "/", headers, timeout=TIMEOUT)).read()
+            sent = [
+                [it for it in request.split(b"\r\n") if it.startswith(b"Authorization")]
+                for request in raw.requests
+            ]
+            assert sent == [[b"Authorization: Basic YTpi"], [b"Authorization: Bearer x"]]
 
     run(main)
 

@@ -54,6 +54,7 @@ class HTTPSession:
     ) -> None:
         """Connect to the host and port of `target`; its path is not used.
 
+        Its user name and password are sent with requests that have no header Authorization.
         `tls` returns the context of a new connection to an `https` target, so that files that
         change are read again; it may raise `OSError`. By default, the system's certificates are
         trusted. `server_name` is the name in the server's certificate, by default the host.
@@ -96,6 +97,8 @@ class HTTPSession:
         self, method: str, path: str, headers: Headers, body: bytes
     ) -> tuple[h11.Event, ...]:
         fields = [("Host", self.target.authority), ("User-Agent", "corepy"), *headers]
+        if self.target.authorization and all(name != "Authorization" for name, _ in headers):
+            fields.append(("Authorization", self.target.authorization))
         if body or method not in ("GET", "HEAD"):
             fields.append(("Content-Length", str(len(body))))
         try:

@@ -27,6 +27,7 @@
   condition is true.
 * `corepy.testing.browser` drives Chromium; `corepy.testing.pseudo_terminal` runs a program in a
   terminal (it needs pyte).
+* `corepy.testing.process_groups`: the processes of a server with *multisocket*, in one process.
 * `Recorder`, `run_chain`, `link`, `make_request`: test one handler at a time, without sockets.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
-from corepy_kubernetes.objects import pack_address
+from corepy_kubernetes.objects import pack_address, unmapped
 
 IN_ADDR: Final = b"\x07in-addr\x04arpa\x00"
 IP6: Final = b"\x03ip6\x04arpa\x00"
@@ -13,7 +13,6 @@ IP6: Final = b"\x03ip6\x04arpa\x00"
 _NIBBLE_NAME: Final = 64
 """Bytes of the 32 labels of a reverse name of IPv6, with their lengths."""
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _OCTETS: Final = {str(octet).encode(): octet for octet in range(256)}
 
 
@@ -80,7 +79,7 @@ def _ipv6_of(name: bytes) -> bytes | None:
         packed = bytes.fromhex(labels[:0:-2].decode("ascii"))
     except ValueError:
         return None
-    return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
+    return unmapped(packed)
 
 
 def is_above_reverse_names(name: bytes) -> bool:

@@ -1,8 +1,8 @@
 """The answers that were given: prepared records, and the names to remove from caches.
 
-A cluster changes many times a second, but clients ask for few of its names. So the caches are told
-only of names for which a reply was made since they were told last. Questions are grouped by the
-keys of their names (`names`), which the index reports as changed.
+A cluster changes many times a second, but clients ask for few of its names. So only the names for
+which a reply was made since the last removal are removed. Questions are grouped by the keys of
+their names (`names`), which the index reports as changed.
 """
 
 from __future__ import annotations

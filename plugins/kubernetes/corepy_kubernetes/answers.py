@@ -174,19 +174,14 @@ class Answers:
 
     def _soa_at(self, end: int, serial: int) -> bytes:
         """Return a SOA record whose names end in a pointer to the zone, in the question."""
-        zone = _pack_short(_POINTER | c.HEADER_SIZE + end)
-        data = b"".join((_MNAME, zone, _RNAME, zone, self._times(serial)))
-        ttl = min(self.ttl, LONGEST_SOA_TTL)
-        return zone + _pack_fixed(c.TYPE_SOA, c.CLASS_IN, ttl, len(data)) + data
+        return self.soa_record(_pack_short(_POINTER | c.HEADER_SIZE + end), serial)
 
     def soa_record(self, zone: bytes, serial: int) -> bytes:
-        """Return the SOA record of a zone, without pointers."""
-        data = b"".join((_MNAME, zone, _RNAME, zone, self._times(serial)))
+        """Return the SOA record of a zone, which is a name or a pointer to one."""
+        times = _pack_times(serial & 0xFFFF_FFFF, REFRESH, RETRY, EXPIRE, self.ttl)
+        data = b"".join((_MNAME, zone, _RNAME, zone, times))
         ttl = min(self.ttl, LONGEST_SOA_TTL)
         return zone + _pack_fixed(c.TYPE_SOA, c.CLASS_IN, ttl, len(data)) + data
-
-    def _times(self, serial: int) -> bytes:
-        return _pack_times(serial & 0xFFFF_FFFF, REFRESH, RETRY, EXPIRE, self.ttl)
 
 
 def _reply(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -86,8 +86,10 @@ def endpoint_target(text: str, *, is_secure: bool) -> HTTPTarget:
     """Return the server that a URL names; raises ValueError with the reason if there is none.
 
     Without a scheme it is https with `is_secure`, and http otherwise (client-go: DefaultServerURL).
+    A query string is ignored (client-go: NewRESTClient).
     """
-    return parse_url(text if "://" in text else f"{'https' if is_secure else 'http'}://{text}")
+    found = parse_url(text if "://" in text else f"{'https' if is_secure else 'http'}://{text}")
+    return replace(found, path=found.path.partition("?")[0])
 
 
 class NotInCluster(Exception):

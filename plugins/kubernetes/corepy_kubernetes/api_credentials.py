@@ -112,6 +112,7 @@ def _load_authority(context: ssl.SSLContext, authority: Path | bytes) -> None:
 
     try:
         if isinstance(authority, Path):
+            read_file(authority, LARGEST)  # OpenSSL would block on a FIFO
             context.load_verify_locations(cafile=authority)
         else:
             context.load_verify_locations(cadata=authority.decode("ascii", "replace"))
@@ -135,8 +136,7 @@ def _load_certificate(
         titles = f"{_title(certificate)} and {_title(key)}"
         raise OSError(f"{titles} are no certificate and its key: {_reason(error)}") from None
     except OSError as error:
-        missing = [it for it in (certificate, key) if isinstance(it, Path) and not it.exists()]
-        place = " and ".join(map(_title, missing or (certificate, key)))
+        place = error.filename or f"{_title(certificate)} and {_title(key)}"
         raise OSError(f"{place}: {error.strerror or error}") from None
 
 
@@ -162,6 +162,7 @@ class _AsFile:
 
     def __enter__(self) -> str:
         if isinstance(self._part, Path):
+            read_file(self._part, LARGEST)  # OpenSSL would block on a FIFO, and not name the file
             return str(self._part)
         self._descriptor = os.memfd_create("kubeconfig", os.MFD_CLOEXEC)
         os.write(self._descriptor, self._part)

@@ -1,7 +1,7 @@
 """Decodes the API's JSON objects: only the fields that DNS needs remain.
 
-A field that is missing or malformed counts as not there, and an object without a name, or with one
-that DNS cannot have, as none. The fields are those of the Kubernetes API: core/v1,
+A malformed field counts as missing. An object without a name is ignored, and so is one whose name
+is to be a label in DNS but cannot be. The fields are those of the Kubernetes API: core/v1,
 discovery.k8s.io/v1 and multicluster.x-k8s.io/v1alpha1.
 """
 

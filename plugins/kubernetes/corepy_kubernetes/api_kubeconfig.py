@@ -12,9 +12,8 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http.http_client import parse_url
 from corepy.plugin.reading import read_file
-from corepy_kubernetes.api_config import Access
+from corepy_kubernetes.api_config import Access, endpoint_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +71,7 @@ def _access(document: Mapping[str, Any], context: str, folder: Path) -> Access:
     if not server:
         raise ValueError(f"the cluster {cluster_name!r} has no server")
     try:
-        target = parse_url(server if "://" in server else f"http://{server}")
+        target = endpoint_target(server, is_secure=False)
     except ValueError as error:
         raise ValueError(f"the server {server!r} is not a URL: {error}") from None
     return Access(

@@ -30,7 +30,7 @@ _TLS_FILES: Final = ("certificate", "key", "CA certificate")
 
 
 class ApiOptions:
-    """Reads the options, and settles what they mean together."""
+    """Reads the options, and combines them to an access."""
 
     def __init__(self) -> None:
         self.access = Access()

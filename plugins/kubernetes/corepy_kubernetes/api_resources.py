@@ -1,4 +1,4 @@
-"""The places of the kinds of objects in the API, and the selectors for what is wanted of them."""
+"""The paths of the kinds of objects in the API, and the selectors of the objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Un
 
 
 class Resource(NamedTuple):
-    """The place of a kind in the API, and what is wanted of it."""
+    """The path of a kind in the API, and the selectors of its objects."""
 
     kind: Kind
     path: str

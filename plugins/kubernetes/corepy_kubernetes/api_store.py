@@ -98,7 +98,7 @@ class Store:
             return
         objects[key] = version, item
         if found is None or item != found[1]:
-            self._tell(Put(kind, item, triggered))
+            self._pass_on(Put(kind, item, triggered))
 
     def _leave_out(self, kind: Kind) -> None:
         if kind not in self._full:
@@ -113,12 +113,12 @@ class Store:
         if found is not None and UNKNOWN_VERSION < version < found[0]:
             return
         if version != UNKNOWN_VERSION:
-            self._bury(self._tombstones[kind], key, version)
+            self._add_tombstone(self._tombstones[kind], key, version)
         if found is not None:
             del self._objects[kind][key]
-            self._tell(Removed(kind, namespace, name))
+            self._pass_on(Removed(kind, namespace, name))
 
-    def _bury(self, tombstones: dict[Key, int], key: Key, version: int) -> None:
+    def _add_tombstone(self, tombstones: dict[Key, int], key: Key, version: int) -> None:
         tombstones[key] = max(version, tombstones.pop(key, UNKNOWN_VERSION))
         if len(tombstones) > MOST_TOMBSTONES:
             del tombstones[next(iter(tombstones))]
@@ -127,7 +127,7 @@ class Store:
         """Begin a list of all objects of a kind; nothing is removed before its end."""
         return StoreList(self, kind)
 
-    def _tell(self, change: Put | Removed | Synced) -> None:
+    def _pass_on(self, change: Put | Removed | Synced) -> None:
         self.changes += 1
         for receiver in self.receivers:
             receiver.change(change)
@@ -139,7 +139,7 @@ class Store:
         self._tombstones[kind].clear()
         if kind not in self.synced:
             self.synced.add(kind)
-            self._tell(Synced(kind))
+            self._pass_on(Synced(kind))
 
     def snapshot(self) -> Iterator[Put | Synced]:
         """Yield the changes that make an empty store equal to this one.

@@ -3,8 +3,8 @@
 https://kubernetes.io/docs/reference/using-api/api-concepts/ has the protocol. A list comes in
 pages, or, where the server can, as the first events of a watch. A watch continues at the resource
 version of its last event, so a connection that ends loses nothing. If the server does not know the
-version any more (410), there is another list: what is in it is added or replaced, and what is not
-is removed at its end, so a name that exists is known at any time.
+version any more (410), there is another list: its objects are added or replaced, and all others are
+removed at its end, so a name that exists is known at any time.
 
 An API server that fails changes nothing. Attempts at it are repeated with growing delays.
 """

@@ -1,4 +1,4 @@
-"""The objects of a cluster, by all that DNS looks them up by.
+"""The objects of a cluster, with a table for each way in which DNS looks them up.
 
 It takes the objects from the client of the API (`objects.Feed`). A change costs as much as the
 object has addresses. Tables have few objects per endpoint, because a cluster has many: the
@@ -37,13 +37,11 @@ from corepy_kubernetes.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    Observer = Callable[[Kind, Item | None, str, str], object]
-
 _NO_SLICES: Final[tuple[Slice, ...]] = ()
 
 
 class ChangeSink(Protocol):
-    """Is told which replies have changed."""
+    """Gets the keys of the replies that have changed."""
 
     def changed(self, key: bytes) -> None:
         """Take note that the replies for names with this key have changed; see `names`."""
@@ -53,7 +51,7 @@ class ChangeSink(Protocol):
 
 
 class LatencyObserver(Protocol):
-    """Is told how long changes of endpoints have taken to get here."""
+    """Measures how long changes of endpoints take to arrive."""
 
     def observe(self, service: Service, triggered: float) -> None:
         """Count a change of a slice of `service` that something at `triggered` has caused."""
@@ -77,7 +75,6 @@ class Index:
         """The namespaces that may be exposed, None for all."""
         self._latency = latency
         self._now = now
-        self._observers: list[Observer] = []
         self._unsynced = set(needs.kinds())
         self.kinds = needs.kinds()
         self.serials = Serials()
@@ -120,7 +117,6 @@ class Index:
             return
         known[id_] = item
         self._putters[kind](before, item)
-        self._observe(kind, item, item.namespace, item.name)
         if triggered is not None and self._latency is not None and type(item) is Slice:
             service = self.services.get(service_key(item.namespace, item.service))
             if service is not None and self.has_synced(Kind.SLICE):
@@ -131,7 +127,6 @@ class Index:
         before = self._items[kind].pop(_id(namespace, name), None)
         if before is not None:
             self._putters[kind](before, None)
-            self._observe(kind, None, namespace, name)
 
     def relist(self, kind: Kind) -> Relist:
         """Begin a list of all objects of a kind; nothing is removed before its end."""
@@ -142,15 +137,14 @@ class Index:
         for id_ in [it for it in self._items[kind] if it not in ids]:
             item = self._items[kind][id_]
             self.remove(kind, item.namespace, item.name)
-        self._unsynced.discard(kind)
+        if kind in self._unsynced:
+            self._unsynced.discard(kind)
+            if self.synced:  # names that do not exist got SERVFAIL so far
+                self._sink.changed_namespaces()
 
     def items(self, kind: Kind) -> Iterator[Item]:
         """Yield the objects of a kind; they must not change meanwhile."""
         yield from self._items[kind].values()
-
-    def subscribe(self, observer: Observer) -> None:
-        """Call `observer` with each change: kind, object (None if removed), namespace and name."""
-        self._observers.append(observer)
 
     def count(self, kind: Kind) -> int:
         """Return the number of objects of a kind."""
@@ -189,10 +183,6 @@ class Index:
                 yield service
 
     # Changes.
-
-    def _observe(self, kind: Kind, item: Item | None, namespace: str, name: str) -> None:
-        for observer in self._observers:
-            observer(kind, item, namespace, name)
 
     def _touch(self, *, external: bool = False, imports: bool = False) -> None:
         now = int(self._now())

@@ -1,4 +1,4 @@
-"""The plugin: answers, hooks, and what it does for other plugins of the block."""
+"""The plugin: its hooks, and its services to other plugins of the block."""
 
 from __future__ import annotations
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 LONGEST_LABEL: Final = 63
 
@@ -28,6 +25,11 @@ def pack_address(text: str) -> bytes | None:
         packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         return None
+    return unmapped(packed)
+
+
+def unmapped(packed: bytes) -> bytes:
+    """Return an address, in its short form if it is an IPv4 address that is mapped to IPv6."""
     return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
 
 
@@ -213,10 +215,6 @@ class Feed(Protocol):
     """Takes the objects, in the event loop."""
 
     @property
-    def synced(self) -> bool:
-        """Whether there was a whole list of each kind."""
-
-    @property
     def serials(self) -> Serials:
         """When the objects have changed last."""
 
@@ -235,12 +233,3 @@ class Feed(Protocol):
 
     def relist(self, kind: Kind) -> Relist:
         """Begin a list of all objects of a kind; nothing is removed before its end."""
-
-    def has_synced(self, kind: Kind) -> bool:
-        """Return whether there was a whole list of this kind."""
-
-    def items(self, kind: Kind) -> Iterator[Item]:
-        """Yield the objects of a kind; they must not change meanwhile."""
-
-    def subscribe(self, observer: Callable[[Kind, Item | None, str, str], object]) -> None:
-        """Call `observer` with each change: kind, object (None if removed), namespace and name."""

@@ -3,7 +3,7 @@
 The file begins with a line of JSON that has the version of the format, the cluster and the time. It
 continues with the lines of `item_lines`, and ends with a line that has the SHA-256 of all before.
 
-It is replaced at once, so a reader finds the old one or the new one, and never trusted: a file that
+It is replaced at once, so a reader finds the old one or the new one. It is not trusted: a file that
 another user could have written is not read, and one with a single mistake is ignored as a whole.
 """
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _PORTION: Final = 100
 """Services of a portion."""
 
-_SRV_FIXED: Final = 6
-
 
 class ZoneDump:
     """Makes the records of all services, as they are when it is created."""

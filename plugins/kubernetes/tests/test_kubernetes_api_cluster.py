@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from corepy.plugin import ProcessGroup
 from corepy.testing import helper_module, until
+from corepy.testing.process_groups import GroupInProcess
 from corepy_kubernetes import api_cluster, api_watch, following, snapshot
 from corepy_kubernetes.api import Source
 from corepy_kubernetes.api_store import PORTION, Store
@@ -30,31 +30,6 @@ def _without_delays(monkeypatch):
 
 def run(main):
     asyncio.run(main())
-
-
-class Group(ProcessGroup):
-    """One process of a group whose processes are event loops of one test."""
-
-    size = 2
-
-    def __init__(self, listening, *, is_leader=False):
-        self.is_leader = is_leader
-        self.listening = listening
-
-    def listen(self, name, connected):
-        self.listening[name] = connected
-
-    def stop_listening(self, name, connected):
-        if self.listening.get(name) == connected:
-            del self.listening[name]
-
-    async def connect(self, name):
-        if name not in self.listening:
-            raise ConnectionRefusedError
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self.listening[name](theirs)
-        return ours
 
 
 class OtherProcess:
@@ -147,11 +122,11 @@ def test_followers_get_the_objects_of_the_leader():
             config = feeds.config_for(api.url)
             listening: dict[str, object] = {}
             async with (
-                feeds.started(config, group=Group(listening, is_leader=True)) as leader,
-                OtherProcess(config, Group(listening)) as early,
+                feeds.started(config, group=GroupInProcess(listening, is_leader=True)) as leader,
+                OtherProcess(config, GroupInProcess(listening)) as early,
             ):
                 await early.until_synced()
-                async with OtherProcess(config, Group(listening)) as late:
+                async with OtherProcess(config, GroupInProcess(listening)) as late:
                     await late.until_synced()
                     await api.watched("services", "endpointslices")
                     triggered = "2026-11-30T08:00:00Z"
@@ -177,8 +152,8 @@ def test_a_follower_that_loses_the_leader_watches_without_a_gap(caplog):
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
             listening: dict[str, object] = {}
             leader = Source(config, feeds.RecordingFeed(ONLY_SERVICES), "kubernetes.1")
-            await leader.start(feeds.context(Group(listening, is_leader=True)))
-            async with OtherProcess(config, Group(listening)) as follower:
+            await leader.start(feeds.context(GroupInProcess(listening, is_leader=True)))
+            async with OtherProcess(config, GroupInProcess(listening)) as follower:
                 await follower.until_synced()
                 assert api.count_watches("services") <= 1
                 del follower.calls[:]
@@ -196,7 +171,7 @@ def test_a_leader_that_sends_anything_else_is_left(caplog):
         async with fake.serving(fake.FakeAPI()) as api:
             api.put("services", fake.service("web"))
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
-            group = Group({})
+            group = GroupInProcess({})
             sent = [b'["put", "services", []]\n', b'["put", "pods", ["a", "b", [], []]]\n', b"{\n"]
 
             def connected(sock):
@@ -218,7 +193,9 @@ def test_a_follower_that_reads_slowly_gets_the_last_state():
         async with fake.serving(fake.FakeAPI()) as api:
             config = feeds.config_for(api.url, needs=ONLY_SERVICES)
             listening: dict[str, object] = {}
-            async with feeds.started(config, group=Group(listening, is_leader=True)) as leader:
+            async with feeds.started(
+                config, group=GroupInProcess(listening, is_leader=True)
+            ) as leader:
                 await leader.until_synced()
                 ours, theirs = socket.socketpair()
                 (connected,) = listening.values()
@@ -332,6 +309,24 @@ def test_a_snapshot_is_written_again_only_after_changes_and_only_when_synced(kep
         async with feeds.started(config) as feed:
             await until(lambda: feed.source.status()["problems"])
         assert not path.exists()
+
+    run(main)
+
+
+def test_a_snapshot_is_written_while_the_server_runs(tmp_path, monkeypatch):
+    """A process that is killed writes none at its end."""
+    monkeypatch.setattr(api_cluster, "KEEP_INTERVAL", 0.001)
+    path = tmp_path / "kept"
+
+    async def main():
+        async with fake.serving(fake.FakeAPI()) as api:
+            config = feeds.config_for(api.url, needs=ONLY_SERVICES, keep=path)
+            async with feeds.started(config) as feed:
+                await until(path.exists)
+                await api.watched("services", "namespaces")
+                api.put("services", fake.service("late"))
+                await feed.until_names("late")
+                await until(lambda: b'"late"' in path.read_bytes())
 
     run(main)
 

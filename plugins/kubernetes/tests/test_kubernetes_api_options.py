@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import ssl
 import sys
 import time
@@ -150,11 +151,19 @@ def test_the_file_to_keep(tmp_path):
     assert warnings == [f"the folder {tmp_path}/no does not exist here"]
 
 
+def _become_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda it: (it / "tls.key").unlink(), "/tls.key: No such file or directory"),
         (lambda it: (it / "ca.crt").unlink(), "/ca.crt: No such file or directory"),
+        (lambda it: _become_fifo(it / "tls.crt"), "/tls.crt: not a regular file"),
+        (lambda it: _become_fifo(it / "tls.key"), "/tls.key: not a regular file"),
+        (lambda it: _become_fifo(it / "ca.crt"), "/ca.crt: not a regular file"),
         (lambda it: (it / "ca.crt").write_text("x"), "/ca.crt has no certificate: "),
         (lambda it: (it / "tls.key").write_text("x"), "are no certificate and its key: "),
         (lambda it: (it / "tls.key").write_bytes(SERVER.private_key_pem.bytes()), "tls.key: not the key of "),
@@ -446,7 +455,7 @@ def test_the_certificate_of_the_server(access, problem):
 def test_the_path_of_an_endpoint_and_a_basic_authorization():
     async def main():
         async with fake.serving(fake.FakeAPI()) as api:
-            config = feeds.config_for(f"{api.url}/prefix/", basic="Basic YTpi")
+            config = feeds.config_for(f"{api.url}/prefix/?x=1", basic="Basic YTpi")
             client = APIClient(config.access, feeds.FAST)
             with pytest.raises(OSError, match="HTTP status 404"):
                 await client.get("/api/v1/services", {"labelSelector": "a in (b, c)"})

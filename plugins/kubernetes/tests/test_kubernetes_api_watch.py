@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 
+from corepy.plugin import metrics
 from corepy.testing import helper_module, until
-from corepy_kubernetes import api_client, api_credentials, api_watch
+from corepy_kubernetes import api_client, api_credentials, api_metrics, api_watch
 from corepy_kubernetes.api_client import APIClient
 from corepy_kubernetes.api_problems import explain
 from corepy_kubernetes.objects import Kind, Needs
@@ -41,6 +43,19 @@ def lists_of(api, resource="services"):
     return [it for it in queries_of(api, resource) if "watch" not in it]
 
 
+@asynccontextmanager
+async def followed(*services, **options):
+    """An API with these services, and a feed that has them and has recorded no call since."""
+    async with fake.serving(fake.FakeAPI(**options)) as api:
+        for it in services:
+            api.put("services", it)
+        async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
+            await feed.until_synced()
+            await api.watched("services")
+            del feed.calls[:]
+            yield api, feed
+
+
 @pytest.mark.parametrize("watch_list", [False, True])
 def test_objects_and_their_changes(watch_list):
     async def main():
@@ -66,15 +81,11 @@ def test_objects_and_their_changes(watch_list):
 
 def test_a_watch_list_that_is_refused_is_tried_once():
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            api.put("services", web())
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await feed.until_synced()
-                await api.watched("services")
-                api.compact()
-                api.end_watches()
-                await api.requested(lambda _: len(lists_of(api)) == 2)
-            assert sum("sendInitialEvents" in it for it in queries_of(api)) == 1
+        async with followed(web()) as (api, _):
+            api.compact()
+            api.end_watches()
+            await api.requested(lambda _: len(lists_of(api)) == 2)
+        assert sum("sendInitialEvents" in it for it in queries_of(api)) == 1
 
     run(main)
 
@@ -163,92 +174,80 @@ def test_a_list_whose_rest_has_expired_is_read_at_once_instead():
 @pytest.mark.parametrize("watch_list", [False, True])
 def test_after_410_only_what_is_different_changes(as_event, watch_list):
     async def main():
-        async with fake.serving(fake.FakeAPI(watch_list=watch_list)) as api:
-            for name in ("stays", "changes", "goes"):
-                api.put("services", fake.service(name, addresses=["10.0.0.1"]))
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await feed.until_synced()
-                await api.watched("services")
-                del feed.calls[:]
-                api.silence()
-                api.put("services", fake.service("changes", addresses=["10.0.0.9"]))
-                api.put("services", fake.service("comes"))
-                api.delete("services", "default", "goes")
-                if not as_event:
-                    api.fail((410, [], fake.expired()), "services", watch=True)
-                api.compact()
-                api.end_silently()
-                await feed.until_names("changes", "comes", "stays")
-                await api.watched("services")
-            assert sorted(feed.calls) == [
-                ("put", "changes", None), ("put", "comes", None), ("remove", "goes"),
-            ]  # fmt: skip
+        async with followed(
+            *(fake.service(name, addresses=["10.0.0.1"]) for name in ("stays", "changes", "goes")),
+            watch_list=watch_list,
+        ) as (api, feed):
+            api.silence()
+            api.put("services", fake.service("changes", addresses=["10.0.0.9"]))
+            api.put("services", fake.service("comes"))
+            api.delete("services", "default", "goes")
+            if not as_event:
+                api.fail((410, [], fake.expired()), "services", watch=True)
+            api.compact()
+            api.end_silently()
+            await feed.until_names("changes", "comes", "stays")
+            await api.watched("services")
+        assert sorted(feed.calls) == [
+            ("put", "changes", None), ("put", "comes", None), ("remove", "goes"),
+        ]  # fmt: skip
 
     run(main)
 
 
 def test_a_watch_continues_at_its_last_event_without_a_list():
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            api.put("services", web())
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await feed.until_synced()
-                await api.watched("services")
-                version = api.put("services", fake.service("a"))
-                await feed.until_names("a", "web")
-                api.end_watches()
-                await api.requested(
-                    lambda _: version == int(queries_of(api)[-1].get("resourceVersion", 0))
-                )
-                await api.watched("services")
-                api.version += 100
-                api.bookmark("services")
-                api.end_watches(fake.CUT)
-                await api.requested(
-                    lambda _: queries_of(api)[-1].get("resourceVersion") == str(api.version)
-                )
-                await api.watched("services")
-                api.put("services", fake.service("b"))
-                await feed.until_names("a", "b", "web")
-            assert len(lists_of(api)) == 1
-            watch = queries_of(api)[-1]
-            assert (watch["allowWatchBookmarks"], watch["watch"]) == ("true", "true")
-            assert 300 <= int(watch["timeoutSeconds"]) <= 600
+        async with followed(web()) as (api, feed):
+            version = api.put("services", fake.service("a"))
+            await feed.until_names("a", "web")
+            api.end_watches()
+            await api.requested(
+                lambda _: version == int(queries_of(api)[-1].get("resourceVersion", 0))
+            )
+            await api.watched("services")
+            api.version += 100
+            api.bookmark("services")
+            api.end_watches(fake.CUT)
+            await api.requested(
+                lambda _: queries_of(api)[-1].get("resourceVersion") == str(api.version)
+            )
+            await api.watched("services")
+            api.put("services", fake.service("b"))
+            await feed.until_names("a", "b", "web")
+        assert len(lists_of(api)) == 1
+        watch = queries_of(api)[-1]
+        assert (watch["allowWatchBookmarks"], watch["watch"]) == ("true", "true")
+        assert 300 <= int(watch["timeoutSeconds"]) <= 600
 
     run(main)
 
 
 def test_events_that_are_repeated_late_or_split_anywhere():
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            api.put("services", web("10.0.0.1"))
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await feed.until_synced()
-                await api.watched("services")
-                del feed.calls[:]
+        async with followed(web("10.0.0.1")) as (api, feed):
 
-                def send(kind, name, version, address):
-                    content = fake.service(name, addresses=[address])
-                    content["metadata"]["resourceVersion"] = str(version)
-                    line = fake.event("services", kind, content)
-                    for at in range(0, len(line), 50):
-                        api.send("services", line[at : at + 50])
+            def send(kind, name, version, address):
+                content = fake.service(name, addresses=[address])
+                content["metadata"]["resourceVersion"] = str(version)
+                line = fake.event("services", kind, content)
+                for at in range(0, len(line), 50):
+                    api.send("services", line[at : at + 50])
 
-                send("MODIFIED", "web", 5000, "10.0.0.2")
-                send("MODIFIED", "web", 5000, "10.0.0.2")
-                send("MODIFIED", "web", 4000, "10.0.0.3")
-                send("DELETED", "web", 4500, "10.0.0.3")
-                send("ADDED", "gone", 5001, "10.0.0.4")
-                send("DELETED", "gone", 5003, "10.0.0.4")
-                send("MODIFIED", "gone", 5002, "10.0.0.5")
-                send("DELETED", "never", 5004, "10.0.0.6")
-                send("ADDED", "last", 5005, "10.0.0.7")
-                await feed.until_names("last", "web")
-            assert feed.calls == [
-                ("put", "web", None), ("put", "gone", None), ("remove", "gone"), ("put", "last", None),
-            ]  # fmt: skip
-            (item,) = [it for it in feed.objects[Kind.SERVICE].values() if it.name == "web"]
-            assert item.addresses == (b"\x0a\0\0\2",)
+            send("MODIFIED", "web", 5000, "10.0.0.2")
+            send("MODIFIED", "web", 5000, "10.0.0.2")
+            send("MODIFIED", "web", 4000, "10.0.0.3")
+            send("DELETED", "web", 4500, "10.0.0.3")
+            send("ADDED", "gone", 5001, "10.0.0.4")
+            send("DELETED", "gone", 5003, "10.0.0.4")
+            send("MODIFIED", "gone", 5002, "10.0.0.5")
+            send("DELETED", "never", 5004, "10.0.0.6")
+            send("ADDED", "last", 5005, "10.0.0.7")
+            await feed.until_names("last", "web")
+        assert feed.calls == [
+            ("put", "web", None), ("put", "gone", None), ("remove", "gone"), ("put", "last", None),
+        ]  # fmt: skip
+        (item,) = [it for it in feed.objects[Kind.SERVICE].values() if it.name == "web"]
+        assert item.addresses == (b"\x0a\0\0\2",)
 
     run(main)
 
@@ -257,13 +256,11 @@ def test_a_stream_that_is_silent_begins_anew(monkeypatch):
     monkeypatch.setattr(api_watch, "SILENCE", 0.05)
 
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await api.watched("services")
-                api.silence()
-                api.put("services", web())
-                await feed.until_names("web")
-            assert len(lists_of(api)) == 1
+        async with followed() as (api, feed):
+            api.silence()
+            api.put("services", web())
+            await feed.until_names("web")
+        assert len(lists_of(api)) == 1
 
     run(main)
 
@@ -287,21 +284,16 @@ def test_a_list_that_fails_takes_nothing_away_and_is_repeated(fault, monkeypatch
     monkeypatch.setattr(api_watch, "LONGEST_PAUSE", 0.001)
 
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            api.put("services", web())
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await feed.until_synced()
-                await api.watched("services")
-                del feed.calls[:]
-                api.silence()
-                api.delete("services", "default", "web")
-                api.put("services", fake.service("new"))
-                api.compact()
-                api.fail(fault, "services", watch=False)
-                api.end_silently()
-                await feed.until(lambda: "new" in feed.names())
-                await feed.until_names("new")
-            assert len(lists_of(api)) == 3
+        async with followed(web()) as (api, feed):
+            api.silence()
+            api.delete("services", "default", "web")
+            api.put("services", fake.service("new"))
+            api.compact()
+            api.fail(fault, "services", watch=False)
+            api.end_silently()
+            await feed.until(lambda: "new" in feed.names())
+            await feed.until_names("new")
+        assert len(lists_of(api)) == 3
 
     run(main)
 
@@ -318,19 +310,17 @@ def test_a_list_that_fails_takes_nothing_away_and_is_repeated(fault, monkeypatch
 )
 def test_a_watch_with_malformed_events_continues_at_the_last_good_one(line):
     async def main():
-        async with fake.serving(fake.FakeAPI()) as api:
-            async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:
-                await api.watched("services")
-                api.put("services", web())
-                await feed.until_names("web")
-                api.send("services", line)
-                await api.requested(
-                    lambda _: queries_of(api)[-1].get("resourceVersion") == str(api.version)
-                )
-                await api.watched("services")
-                api.put("services", fake.service("new"))
-                await feed.until_names("new", "web")
-            assert len(lists_of(api)) == 1
+        async with followed() as (api, feed):
+            api.put("services", web())
+            await feed.until_names("web")
+            api.send("services", line)
+            await api.requested(
+                lambda _: queries_of(api)[-1].get("resourceVersion") == str(api.version)
+            )
+            await api.watched("services")
+            api.put("services", fake.service("new"))
+            await feed.until_names("new", "web")
+        assert len(lists_of(api)) == 1
 
     run(main)
 
@@ -635,10 +625,18 @@ def test_a_long_list_leaves_turns_to_others(monkeypatch):
     run(main)
 
 
+@pytest.fixture
+def _zero():
+    """Forget what was counted: the port of an API may be that of an earlier test."""
+    for metric in metrics.registered():
+        if metric.name.startswith("coredns_kubernetes_rest_client_"):
+            for values, _ in metric.children():
+                metric.remove(*values)
+
+
+@pytest.mark.usefixtures("_zero")
 def test_metrics_of_requests():
     async def main():
-        from corepy_kubernetes import api_metrics
-
         async with fake.serving(fake.FakeAPI()) as api:
             api.fail((503, [], "x"), "services", watch=False)
             async with feeds.started(feeds.config_for(api.url, needs=ONLY_SERVICES)) as feed:

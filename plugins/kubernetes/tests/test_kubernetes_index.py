@@ -104,26 +104,22 @@ def test_the_kinds_that_are_needed(needs, kinds):
     assert found.synced
 
 
+def test_replies_change_when_all_kinds_are_known():
+    """Those for names that do not exist: they were SERVFAIL."""
+    found, sink = index(Needs(slices=False))
+    found.relist(Kind.SERVICE).finish()
+    assert sink.keys == []
+    for _ in range(2):
+        found.relist(Kind.NAMESPACE).finish()
+        assert sink.keys == [...]
+
+
 def test_removing_what_is_not_known():
     found, sink = index()
     for kind in Kind:
         found.remove(kind, "ns", "name")
     assert sink.keys == []
     assert found.serials == Serials()
-
-
-def test_observers_are_told_of_effective_changes():
-    found, _ = index()
-    calls = []
-    found.subscribe(lambda *call: calls.append(call))
-    item = service("svc1", "10.0.0.1")
-    found.put(item)
-    found.put(item)
-    found.remove(Kind.SERVICE, "testns", "svc1")
-    assert calls == [
-        (Kind.SERVICE, item, "testns", "svc1"),
-        (Kind.SERVICE, None, "testns", "svc1"),
-    ]
 
 
 # Serials.

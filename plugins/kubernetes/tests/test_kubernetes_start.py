@@ -76,9 +76,11 @@ def test_a_start_waits_for_the_first_objects(caplog):
     assert lines(caplog) == ["waiting for Kubernetes API before starting server"]
 
 
-def test_a_start_does_not_wait_for_ever(caplog):
+@pytest.mark.parametrize(("timeout", "longest"), [(0.0, 50.0), (3600.0, 0.0)])
+def test_a_start_does_not_wait_for_ever(timeout, longest, monkeypatch, caplog):
+    monkeypatch.setattr(kubernetes, "LONGEST_START", longest)
     caplog.set_level(logging.INFO)
-    _, was_ready = started(None, timeout=0.0)
+    _, was_ready = started(None, timeout=timeout)
     assert not was_ready
     assert lines(caplog) == ["starting server with unsynced Kubernetes API"]
 

@@ -1,39 +1,15 @@
 """Notifications pass from one process of a server to the others (*multisocket*)."""
 
 import asyncio
-import socket
 
 import pytest
 
 from corepy.plugin import ProcessGroup
 from corepy.testing import until
+from corepy.testing.process_groups import GroupInProcess
 from corepy_secondary.processes import Zones, shared_zones
 
 NOTICE = b"\1z\0", b"\x7f\0\0\1"
-
-
-class Group(ProcessGroup):
-    """One process of a group whose processes are objects of one test."""
-
-    size = 3
-
-    def __init__(self, listening, *, is_leader=False):
-        self.is_leader = is_leader
-        self.listening = listening
-
-    def listen(self, name, connected):
-        self.listening[name] = connected
-
-    def stop_listening(self, name, connected):
-        if self.listening.get(name) == connected:
-            del self.listening[name]
-
-    async def connect(self, name):
-        if name not in self.listening:
-            raise ConnectionRefusedError
-        ours, theirs = socket.socketpair()
-        self.listening[name](theirs)
-        return ours
 
 
 class Member:
@@ -49,7 +25,7 @@ async def processes(listening):
     found = []
     for is_leader in (True, False, False):
         zones, member = Zones(), Member()
-        await zones.join(member, Group(listening, is_leader=is_leader))
+        await zones.join(member, GroupInProcess(listening, is_leader=is_leader))
         found.append((zones, member))
     return found
 
@@ -77,7 +53,7 @@ def test_a_notification_reaches_all_other_processes(source):
 def test_the_last_member_disconnects():
     async def run():
         listening: dict[str, object] = {}
-        group = Group(listening, is_leader=True)
+        group = GroupInProcess(listening, is_leader=True)
         zones, first, second = Zones(), Member(), Member()
         await zones.join(first, group)
         await zones.join(second, group)
@@ -92,7 +68,7 @@ def test_the_last_member_disconnects():
 def test_a_follower_that_cannot_connect_works_alone():
     async def run():
         zones, member = Zones(), Member()
-        await zones.join(member, Group({}))
+        await zones.join(member, GroupInProcess({}))
         zones.tell(*NOTICE)
         zones.leave(member)
 
