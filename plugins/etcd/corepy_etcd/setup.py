@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.http.http_client import parse_url
 from corepy.plugin import Fallthrough, ZoneMatcher, parse_duration, parse_unsigned
+from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy_etcd.gateway import Credentials
 from corepy_etcd.handler import USUAL_BOUNDS, Etcd, LeaseBounds
 from corepy_etcd.skydns import normalized_path
 from corepy_etcd.source import Settings
-from corepy_etcd.tls_files import TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,14 +107,11 @@ def _tls(controller: Controller, line: _Line) -> None:
     line.tls_token = token = controller.token
     hint = "tls [CA], tls CERT KEY, or tls CERT KEY CA"
     paths = [controller.path(word) for word in controller.arguments(0, 3, hint)]
-    if len(paths) == 1:
-        line.tls = TLSFiles(authority=paths[0])
-    elif paths:
-        line.tls = TLSFiles(*paths)
+    line.tls = TLSFiles.from_paths(paths)
     for path in paths:
         controller.watch_file(path)
     try:
-        line.tls.load()
+        client_context(line.tls, ())
     except OSError as error:
         place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise controller.error(f"tls: {place}", token, hint) from None
