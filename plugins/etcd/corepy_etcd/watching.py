@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.http.backoff import Backoff
 from corepy.http.json_stream import JSONItems
+from corepy.plugin import metrics
 from corepy_etcd.gateway import (
     Compacted,
     EtcdError,
@@ -24,7 +25,6 @@ from corepy_etcd.gateway import (
     member,
     number,
 )
-from corepy_etcd.metrics import FAILURES
 from corepy_etcd.store import LOG, shown_key
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
     from corepy_etcd.gateway import Gateway
     from corepy_etcd.store import Store
+
+FAILURES = metrics.counter(
+    "corepy_etcd_failures_total",
+    "Times that etcd could not be followed any more, by path.",
+    ("path",),
+)
 
 PAGE: Final = 1000
 """Keys of a page."""
