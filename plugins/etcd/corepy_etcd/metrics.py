@@ -49,9 +49,13 @@ def _path(source: Source) -> str:
 
 @metrics.before_reading
 def _update() -> None:
-    for source in _shown:
-        path = _path(source)
-        KEYS.labels(path).value = len(source.store.entries)
-        IGNORED.labels(path).value = len(source.store.unusable)
-        if source.watcher is not None:
-            FOLLOWED.labels(path).value = float(not source.watcher.problem)
+    """Show the sums of the copies with one path, such as those of two clusters."""
+    copies: dict[str, list[Source]] = {}
+    for source in dict.fromkeys(_shown):
+        copies.setdefault(_path(source), []).append(source)
+    for path, sources in copies.items():
+        KEYS.labels(path).value = sum(len(it.store.entries) for it in sources)
+        IGNORED.labels(path).value = sum(len(it.store.unusable) for it in sources)
+        watchers = [it.watcher for it in sources if it.watcher is not None]
+        if watchers:
+            FOLLOWED.labels(path).value = float(not any(it.problem for it in watchers))

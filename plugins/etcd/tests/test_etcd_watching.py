@@ -17,7 +17,7 @@ from corepy_etcd import gateway as gateway_module
 from corepy_etcd import watching
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.store import Store
-from corepy_etcd.watching import Watcher
+from corepy_etcd.watching import FAILURES, Watcher
 
 KEY = b"/skydns/test/"
 
@@ -243,11 +243,12 @@ def test_a_compaction_between_two_pages():
 )
 def test_a_list_that_fails_is_read_again(caplog, response, problem):
     fake = FakeEtcd(response, response, RELISTED, [created(20), HANG])
+    before = FAILURES.labels("/skydns/").value
     _, watcher = follow(fake, has("b"))
     warnings = [it for it in caplog.messages if "cannot be followed" in it]
     assert len([it for it in warnings if "not known yet" in it]) == 1  # once for both
     assert problem in warnings[0]
-    assert watcher.failures == 1
+    assert (watcher.failures, FAILURES.labels("/skydns/").value - before) == (1, 1)
 
 
 @pytest.mark.parametrize(
