@@ -191,15 +191,15 @@ class Etcd(ExplainedHandler):
         source = self.source
         if source is None:
             return None
+        problems = [source.store.problem, "" if source.watcher is None else source.watcher.problem]
         status: dict[str, Any] = {
             "state": "synced" if source.is_synced else "not synced",
-            "problems": [],
+            "problems": [problem for problem in problems if problem],
             "keys": len(source.store),
             "ignored": len(source.store.unusable),
         }
         if source.watcher is not None:
             status |= {"endpoint": source.watcher.endpoint, "revision": source.watcher.revision}
-            status["problems"] = [source.watcher.problem] if source.watcher.problem else []
         return status
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
