@@ -50,14 +50,16 @@ def setup(controller: Controller) -> None:
         line = _Line()
         controller.options(_options(controller, line))
         if is_first:
-            controller.add_handler(_handler(controller, line, zones))
+            controller.add_handler(_handler(controller, directive, line, zones))
         else:
             hint = "join its zones with those of the first one"
             controller.warn("only the first etcd of a block has an effect", directive, hint)
         is_first = False
 
 
-def _handler(controller: Controller, line: _Line, zones: list[str]) -> Etcd:
+def _handler(
+    controller: Controller, directive: Token | None, line: _Line, zones: list[str]
+) -> Etcd:
     secure = line.tls_token is not None
     endpoints = [_endpoint(controller, token, secure=secure) for token in line.endpoints]
     if not endpoints:
@@ -68,6 +70,12 @@ def _handler(controller: Controller, line: _Line, zones: list[str]) -> Etcd:
     path = normalized_path(line.path)
     settings = Settings(tuple(endpoints), path, line.credentials, line.tls)
     bounds = LeaseBounds(line.least or USUAL_BOUNDS.least, line.most or USUAL_BOUNDS.most)
+    if bounds.least > bounds.most:
+        message = (
+            f"max-lease-ttl ({bounds.most} s) has no effect: it is below min-lease-ttl"
+            f" ({bounds.least} s)"
+        )
+        controller.warn(message, directive, "lower min-lease-ttl as well")
     return Etcd(settings, ZoneMatcher(zones), line.fallthrough, bounds)
 
 

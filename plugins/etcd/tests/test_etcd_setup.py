@@ -126,6 +126,11 @@ def test_refused(options, message):
         ("upstream 8.8.8.8:53 8.8.4.4:53", ["upstream is ignored"]),
         ("tls\nendpoint http://a", ["tls has no effect: no endpoint begins with https://"]),
         ("endpoint http://a/v3", ["the path of 'http://a/v3' is ignored"]),
+        (
+            "max-lease-ttl 10s",
+            ["max-lease-ttl (10 s) has no effect: it is below min-lease-ttl (30 s)"],
+        ),
+        ("max-lease-ttl 30s", []),
     ],
 )
 def test_options_without_effect(options, warnings):
