@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corepy.dns.names import from_text, is_subdomain
 from corepy.dns.rdata import plain_sections
-from corepy.plugin import backend_lookup
+from corepy.plugin import backend_chains
 from corepy.plugin.backend_lookup import BackendLookup
 from corepy.plugin.backend_records import (
     RRset,
@@ -167,7 +167,7 @@ def test_an_alias_of_a_name_without_the_type():
 
 def test_long_chains_and_wide_fans_have_bounds():
     chain = [service(f"n{number}", f"n{number + 1}.zone.test") for number in range(30)]
-    assert len(look_up(Backend(*chain), "n0.zone.test.")[1]) == backend_lookup.LONGEST_CHAIN
+    assert len(look_up(Backend(*chain), "n0.zone.test.")[1]) == backend_chains.LONGEST_CHAIN
     fan = [
         service(f"x{other}.n{number}", f"n{(number * 7 + other) % 40}.zone.test")
         for number in range(40)
@@ -175,11 +175,11 @@ def test_long_chains_and_wide_fans_have_bounds():
     ]
     backend = Backend(*fan)
     look_up(backend, "n0.zone.test.")
-    assert len(backend.asked) <= backend_lookup.MOST_INTERNAL
+    assert len(backend.asked) <= backend_chains.MOST_INTERNAL
     router = Router()
     many = Backend(*(service(f"x{number}.a", f"h{number}.example") for number in range(40)))
     look_up(many, "a.zone.test.", router=router)
-    assert len(router.asked) == backend_lookup.MOST_OUTSIDE
+    assert len(router.asked) == backend_chains.MOST_OUTSIDE
 
 
 def test_targets_of_srv_records_get_their_addresses():
@@ -211,6 +211,19 @@ def test_any_gets_one_type():
     assert look_up(backend, "a.zone.test.", "ANY")[1] == ["a.zone.test. 300 IN A 192.0.2.1"]
     assert look_up(backend, "b.zone.test.", "ANY")[1] == ["b.zone.test. 300 IN CNAME x.example."]
     assert look_up(backend, "c.zone.test.", "ANY") is None
+
+
+def test_any_gets_the_records_that_exist_if_other_look_ups_fail():
+    """Neither the failure nor the denial is about the records of the reply."""
+    services = service("x.a", "one.example", port=1), service("y.a", "two.example", port=2)
+    for rcode in (2, 3):
+        found = look_up(Backend(*services), "a.zone.test.", "ANY", Router(rcode=rcode))
+        assert (found[0], len(found[1]), found[2]) == (0, 2, [])
+        mute = Backend(
+            service("x.a", "one.example", port=-1), service("y.a", "two.example", port=-1)
+        )
+        found = look_up(mute, "a.zone.test.", "ANY", Router(rcode=rcode))
+        assert found == ((2, [], [], []) if rcode == 2 else (0, [], SOA, []))
 
 
 def test_a_name_server_may_be_a_name():
@@ -281,7 +294,7 @@ def test_any_services_make_a_valid_reply(services, name, qtype):
     lookup = BackendLookup(backend, request, ZONE)
     reply = asyncio.run(lookup.reply()) or lookup.denial()
     answer, authority, additional = plain_sections(reply.wire)
-    assert len(backend.asked) <= backend_lookup.MOST_INTERNAL
+    assert len(backend.asked) <= backend_chains.MOST_INTERNAL
     for section in (answer, authority, additional):
         assert len(set(section)) == len(section)
     aliases = [it.owner.lower() for it in map(record_parts, answer) if it.rtype == 5]

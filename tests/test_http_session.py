@@ -307,6 +307,21 @@ def test_a_refused_connection_has_the_text_of_the_system():
     run(main)
 
 
+def test_a_response_that_is_compressed_is_an_error():
+    """No request allows it; a proxy may do it nevertheless."""
+
+    async def main():
+        plain = OK + b"Content-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi"
+        packed = OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi"
+        async with session_with([plain, None], [packed, None]) as (session, _):
+            response = await session.request("GET", "/", timeout=TIMEOUT)
+            assert await content_of(response) == [b"hi"]
+            with pytest.raises(OSError, match="encoded with gzip, which was not requested"):
+                await session.request("GET", "/", timeout=TIMEOUT)
+
+    run(main)
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary(max_size=200)

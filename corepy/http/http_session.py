@@ -83,15 +83,19 @@ class HTTPSession:
         message = self._message(method, path, headers, body)
         try:
             async with asyncio.timeout(timeout):
-                while self._idle:
-                    try:
-                        return await self._exchange(self._idle.pop(), message)
-                    except OSError:  # the server has closed it
-                        pass
-                return await self._exchange(_Connection(*await self._connect()), message)
+                response = await self._send(message)
         except TimeoutError as error:
             reason = str(error) or f"no response within {timeout:g} s"
             raise TimeoutError(reason) from None
+        return _readable(response)
+
+    async def _send(self, message: Sequence[h11.Event]) -> StreamedResponse:
+        while self._idle:
+            try:
+                return await self._exchange(self._idle.pop(), message)
+            except OSError:  # the server has closed it
+                pass
+        return await self._exchange(_Connection(*await self._connect()), message)
 
     def _message(
         self, method: str, path: str, headers: Headers, body: bytes
@@ -211,6 +215,16 @@ class StreamedResponse:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _readable(response: StreamedResponse) -> StreamedResponse:
+    """Return a response, or raise OSError for one that is compressed, which no request allows."""
+    coding = response.headers.get("content-encoding", "identity")
+    if coding.lower() == "identity":
+        return response
+    response.close()
+    shown = coding[:40].encode("ascii", "backslashreplace").decode()
+    raise OSError(f"the response is encoded with {shown}, which was not requested")
 
 
 class _Connection:

@@ -16,26 +16,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.dns.names import is_subdomain, lower
-from corepy.dns.rdata import plain_sections
+from corepy.dns.names import lower
 from corepy.dns.records import rr
+from corepy.plugin.backend_chains import BoundedLookups, Chain, alias_among, targets_of
 from corepy.plugin.backend_records import (
     Host,
     RRset,
     SRVTarget,
     fitting,
     grouped,
+    is_name,
     joined,
     mx_rdata,
     parse_host,
-    record_parts,
     soa_rdata,
     srv_rdata,
     target_of,
-    txt_rdata,
     weigh,
 )
-from corepy.plugin.lookup import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,19 +41,9 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy.plugin.protocols import RecordBackend, Service
 
-LONGEST_CHAIN: Final = 10
-"""Aliases that are followed for one name, as in CoreDNS."""
-
-MOST_INTERNAL: Final = 100
-"""Names that are looked up in the backend for one query."""
-
-MOST_OUTSIDE: Final = 16
-"""Names that are looked up through the server for one query."""
-
 NEGATIVE_TTL: Final = 30
 """Seconds for which a denial is valid, as in CoreDNS's etcd."""
 
-APEX: Final = b"\4apex\3dns\0"
 SERVERS: Final = b"\2ns\3dns\0"
 _HOSTMASTER: Final = b"\nhostmaster\0"
 
@@ -79,18 +67,18 @@ class BackendLookup:
         self._zone = zone
         self._soa_record = soa
         self._owner = request.question[:-4]
+        self._lookups = BoundedLookups(backend, request, zone)
         self._rcode = c.NOERROR
-        self._flags = 0
+        self._is_truncated = False
         self._answer: list[bytes] = []
         self._authority: list[bytes] = []
         self._additional: list[bytes] = []
-        self._internal = MOST_INTERNAL
-        self._outside = MOST_OUTSIDE
-        self._depth = 0
         self._is_empty = False  # whether the last name of a chain has no records of the type
-        self._has_failed = False  # whether a target could not be looked up
-        self.has_lookups = False
+
+    @property
+    def has_lookups(self) -> bool:
         """Whether the result depends on replies of other servers."""
+        return self._lookups.has_asked
 
     async def reply(self) -> Reply | None:
         """Return the reply, None if the name does not exist in the backend.
@@ -119,13 +107,13 @@ class BackendLookup:
         answer, room = fitting(self._answer, self._owner, room)
         additional, _ = fitting(self._additional, self._owner, room)
         if len(answer) < len(self._answer):
-            self._flags |= c.FLAG_TC
+            self._is_truncated = True
         reply = self._request.reply(
             self._rcode, answer, self._authority, additional, authoritative=True
         )
-        if self._flags:
+        if self._is_truncated:
             wire = bytearray(reply.wire)
-            wire[2] |= self._flags >> 8
+            wire[2] |= c.FLAG_TC >> 8
             reply.wire = bytes(wire)
         return reply
 
@@ -137,28 +125,7 @@ class BackendLookup:
         rdata = soa_rdata(server, mailbox, serial, NEGATIVE_TTL)
         return rr(self._zone, c.TYPE_SOA, NEGATIVE_TTL, rdata)
 
-    # -- services
-
-    async def _services(self, name: bytes, *, exact: bool = False) -> Sequence[Service] | None:
-        """Return the services of a name in lower case; None if it does not exist."""
-        if self._internal <= 0:
-            return ()
-        self._internal -= 1
-        request = self._request
-        if name != request.name_wire:
-            request = request.derive(name_wire=name)
-        return await self._backend.services_at(request, exact=exact)
-
-    async def _services_of_name(self, name: bytes) -> Sequence[Service] | None:
-        """Return the services of a name; the zone's own are in a place of their own.
-
-        Without services there, they are all that are in the zone, as in SkyDNS.
-        """
-        if name == self._zone:
-            services = await self._services(joined(APEX, name))
-            if services is not None:
-                return services
-        return await self._services(name)
+    # -- the types
 
     async def _answer_type(self, qtype: int) -> bool:
         """Add the records for the name of the query; return whether the name exists."""
@@ -168,13 +135,13 @@ class BackendLookup:
         if qtype == c.TYPE_CNAME:
             return await self._answer_alias()
         if qtype in (c.TYPE_SRV, c.TYPE_MX):
-            services = await self._services(name)
+            services = await self._lookups.services(name)
         else:
-            services = await self._services_of_name(name)
+            services = await self._lookups.services_of_name(name)
         if services is None:
             return False
         if qtype in (*_ADDRESSES, c.TYPE_TXT):
-            await self._follow(name, services, qtype)
+            await self._answer_chain(name, services, qtype)
         elif qtype == c.TYPE_SRV:
             await self._answer_srv(services)
         elif qtype == c.TYPE_MX:
@@ -187,113 +154,34 @@ class BackendLookup:
         for qtype in _ANY:
             await self._answer_type(qtype)
             if self._answer:
+                self._rcode, self._is_empty = c.NOERROR, False  # also if other types have failed
                 break
 
-    # -- addresses, texts and aliases
-
-    async def _follow(self, name: bytes, services: Sequence[Service] | None, qtype: int) -> None:
-        """Add the records of a name, and of the names that it is an alias of."""
-        owner, seen = self._owner, {name}
-        while services is not None:
-            targets = _targets(services, name, qtype)
-            alias = _alias_among(targets)
-            if alias is None:
-                found = await self._flattened(owner, targets, qtype)
-                self._is_empty = not found
-                self._answer += found
-                if self._has_failed and not found:
-                    self._rcode = c.SERVFAIL
-                return
-            if len(seen) > LONGEST_CHAIN:
-                return
-            service, target = alias
-            self._answer.append(rr(owner, c.TYPE_CNAME, service.ttl, target))
-            name, owner = lower(target), target
-            if name in seen:
-                return
-            seen.add(name)
-            if not is_subdomain(name, self._zone):
-                await self._complete(name, qtype)
-                return
-            services = await self._services_of_name(name)
-        if name != self._request.name_wire:
-            self._rcode = c.NXDOMAIN
-
-    async def _complete(self, target: bytes, qtype: int) -> None:
-        """Add the records of a target that is out of the zone."""
-        rest = await self._ask(target, qtype)
-        if rest is None or rest.rcode == c.REFUSED:
-            return  # the client has the alias, and asks a server that knows the target
-        answer, authority, _ = plain_sections(rest.wire)
-        known = {_identity(record) for record in self._answer}
-        self._answer += [record for record in answer if _identity(record) not in known]
-        if rest.rcode or not answer:
-            self._authority += authority
-        self._rcode = rest.rcode if rest.rcode <= 15 else c.SERVFAIL
-        if rest.tc:
-            self._flags |= c.FLAG_TC
-
-    async def _ask(self, name: bytes, qtype: int) -> Reply | None:
-        """Return this server's reply about a name out of the zone, None without one."""
-        if self._outside <= 0:
-            return None
-        self._outside -= 1
-        self.has_lookups = True
-        reply = await lookup(self._request, name, qtype)
-        return None if reply is None or reply.is_dropped else reply
-
-    async def _flattened(
-        self, owner: bytes, targets: Iterable[tuple[Service, Host]], qtype: int
-    ) -> list[bytes]:
-        """Return the records of a name with several services, all with its name as the owner."""
-        found = RRset(owner, qtype)
-        for service, host in targets:
-            if qtype == c.TYPE_TXT and service.text:
-                found.add(txt_rdata(service.text), service.ttl)
-            elif host.rtype == qtype:
-                found.add(host.rdata, service.ttl)
-            elif host.rtype == c.TYPE_CNAME:
-                for record in await self._records_at(host.rdata, qtype):
-                    parts = record_parts(record)
-                    if parts.rtype == qtype:
-                        found.add(parts.rdata, min(service.ttl, parts.ttl))
-        return list(found)
-
-    async def _records_at(self, target: bytes, qtype: int) -> list[bytes]:
-        """Return the answer for a target, which may begin with aliases; empty without one."""
-        name = lower(target)
-        if not is_subdomain(name, self._zone):
-            reply = await self._ask(name, qtype)
-            self._has_failed |= reply is None or reply.rcode not in (c.NOERROR, c.NXDOMAIN)
-            return [] if reply is None else plain_sections(reply.wire)[0]
-        if self._depth == LONGEST_CHAIN:
-            return []
-        inner = BackendLookup(self._backend, self._request, self._zone)
-        inner._owner, inner._depth = target, self._depth + 1
-        inner._internal, inner._outside = self._internal, self._outside
-        await inner._follow(name, await inner._services_of_name(name), qtype)
-        self._internal, self._outside = inner._internal, inner._outside
-        self.has_lookups |= inner.has_lookups
-        self._has_failed |= inner._rcode == c.SERVFAIL
-        return inner._answer
+    async def _answer_chain(self, name: bytes, services: Sequence[Service], qtype: int) -> None:
+        """Answer addresses or texts, those of the last name if the name is an alias."""
+        chain = Chain(self._lookups, self._owner)
+        await chain.follow(name, services, qtype)
+        self._answer += chain.answer
+        self._authority += chain.authority
+        self._rcode = chain.rcode or self._rcode
+        self._is_empty = chain.is_empty
+        self._is_truncated |= chain.is_truncated
 
     async def _answer_alias(self) -> bool:
         """Answer CNAME: the first name at the key itself, else the alias that other types get."""
         name = self._request.name_wire
-        exact = await self._services(name, exact=True)
+        exact = await self._lookups.services(name, exact=True)
         named = [it for it in exact or () if parse_host(it.host).rtype == c.TYPE_CNAME]
         if named:
             found: tuple[Service, bytes] | None = named[0], parse_host(named[0].host).rdata
         else:
-            services = await self._services_of_name(name)
+            services = await self._lookups.services_of_name(name)
             if services is None:
                 return exact is not None
-            found = _alias_among(_targets(services, name, c.TYPE_A))
+            found = alias_among(targets_of(services, name, c.TYPE_A))
         if found is not None:
             self._answer.append(rr(self._owner, c.TYPE_CNAME, found[0].ttl, found[1]))
         return True
-
-    # -- the other types
 
     async def _answer_pointers(self) -> bool:
         """Answer PTR with the names at the reverse name."""
@@ -345,9 +233,10 @@ class BackendLookup:
                 key = target_of(service, host), host.rtype
                 own.setdefault(key, RRset(*key)).add(host.rdata, service.ttl)
         added = [record for found in own.values() for record in found]
-        for target in _once(host.rdata for _, host in hosts if _is_name(host)):
+        chain = Chain(self._lookups, self._owner)
+        for target in _once(host.rdata for _, host in hosts if is_name(host)):
             for qtype in _ADDRESSES:
-                added += await self._records_at(target, qtype)
+                added += await chain.records_at(target, qtype)
         self._additional += dict.fromkeys(added)
 
     async def _answer_apex(self, qtype: int) -> None:
@@ -355,7 +244,7 @@ class BackendLookup:
         if qtype == c.TYPE_SOA:
             self._answer.append(self._soa())
             return
-        services = await self._services(joined(SERVERS, self._zone)) or ()
+        services = await self._lookups.services(joined(SERVERS, self._zone)) or ()
         found = RRset(self._owner, c.TYPE_NS)
         hosts = []
         for service in grouped([it for it in services if it.host]):
@@ -365,42 +254,6 @@ class BackendLookup:
                 hosts.append((service, host))
         self._answer += found
         await self._add_addresses(hosts)
-
-
-def _is_name(host: Host) -> bool:
-    return host.rtype == c.TYPE_CNAME
-
-
-def _targets(services: Sequence[Service], name: bytes, qtype: int) -> list[tuple[Service, Host]]:
-    """Return the services that answer a type at a name, with their hosts.
-
-    The host is ignored if it is at or below `name`, whose services include its own. Names are
-    followed for TXT only if no service has a text.
-    """
-    texts = [it for it in services if it.text] if qtype == c.TYPE_TXT else []
-    if texts:
-        return [(service, Host(0, b"")) for service in grouped(texts)]
-    found = []
-    for service in grouped([it for it in services if it.host]):
-        host = parse_host(service.host)
-        if not (_is_name(host) and is_subdomain(lower(host.rdata), name)):
-            found.append((service, host))
-    return found
-
-
-def _alias_among(targets: Sequence[tuple[Service, Host]]) -> tuple[Service, bytes] | None:
-    """Return the service of a name that is an alias, and the target; None if it is not."""
-    names = {lower(host.rdata) if _is_name(host) else b"" for _, host in targets}
-    if len(names) != 1 or b"" in names:
-        return None
-    service = min((service for service, _ in targets), key=lambda it: it.ttl)
-    return service, targets[0][1].rdata
-
-
-def _identity(record: bytes) -> tuple[bytes, int, bytes]:
-    """Return the parts of a record that distinguish it from others, whatever its TTL is."""
-    parts = record_parts(record)
-    return lower(parts.owner), parts.rtype, parts.rdata
 
 
 def _once(names: Iterable[bytes]) -> Iterable[bytes]:

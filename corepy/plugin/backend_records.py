@@ -71,6 +71,11 @@ def parse_host(text: str) -> Host:
         return Host(0, b"")
 
 
+def is_name(host: Host) -> bool:
+    """Return whether a host is a name, not an address."""
+    return host.rtype == c.TYPE_CNAME
+
+
 def grouped(services: Sequence[Service]) -> Sequence[Service]:
     """Return the services that are answered together (msg.Group).
 

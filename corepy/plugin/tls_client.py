@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TLSFiles:
     """The PEM files of an option; by default no client certificate, and the system's CAs."""
 
@@ -37,8 +37,8 @@ class TLSFiles:
 def client_context(files: TLSFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     """Return a context for TLS 1.2 or later that verifies names and certificates.
 
-    Raises OSError or ValueError with the name of a missing or invalid file. `protocols` are for
-    ALPN.
+    Raises OSError or ValueError with the name of a missing or invalid file, also for a key that is
+    encrypted. `protocols` are for ALPN.
     """
     for path in files.paths:
         read_file(path)  # before OpenSSL opens it, which would block for a FIFO
@@ -53,13 +53,20 @@ def client_context(files: TLSFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(protocols))
     if files.cert is not None and files.key is not None:
-        try:
-            context.load_cert_chain(files.cert, files.key)
-        except ssl.SSLError as error:
-            raise ValueError(
-                f"could not load TLS cert {files.cert} with key {files.key}: {_reason(error)}"
-            ) from None
+        _load_certificate(context, files.cert, files.key)
     return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    def refuse_password() -> str:
+        """Without it, OpenSSL would ask at the terminal, and the server would wait."""
+        raise ValueError(f"the key {key} is encrypted; write it without a password")
+
+    try:
+        context.load_cert_chain(cert, key, refuse_password)
+    except ssl.SSLError as error:
+        reason = _reason(error)
+        raise ValueError(f"could not load TLS cert {cert} with key {key}: {reason}") from None
 
 
 def _load_authorities(context: ssl.SSLContext, path: Path) -> None:

@@ -41,6 +41,17 @@ ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
 -----END PRIVATE KEY-----
 """
 
+ENCRYPTED_KEY = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhdXRBEpdSjaQICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEH6JKNWV4LsOUUPYFyqJhksEgZDN
+LplYTPY/m3iYoSPBeIA7/XXaQpw9o0OPPZUv7PUHGoBY2C/5zZwkbDF+aeCx0z9n
+mrH3fH0OlTAyXkIUS1lWLx6ssNyrml9SXYd7Yzhjeee1I6HEHT0sM2MURBLR7HJu
+Nni4hksnjGUXBHdT4+lNB4cTmyaAzArgK5f6pEkROOghEMtileQhYx1SD0YH+3s=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+"""The key with the password "corepy"."""
+
 
 def server_context(protocols: Sequence[str] = ()) -> ssl.SSLContext:
     """Return the context of a server with the certificate, and ALPN for `protocols`."""

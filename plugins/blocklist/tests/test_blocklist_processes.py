@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from corepy.plugin import ProcessGroup
 from corepy.testing import helper_module, run_command, until
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
+from corepy.testing.linked_processes import LinkedProcess
 from corepy.testing.listening import children, is_whole
 from corepy_blocklist.files import Pattern
 from corepy_blocklist.lists import Lists
@@ -73,44 +73,19 @@ def open_tables():
     return sum("corepy-blocklist" in os.path.realpath(path) for path in folder.iterdir())
 
 
-class Group(ProcessGroup):
-    """Two processes, one of which is simulated by another object."""
-
-    size = 2
-
-    def __init__(self, leader=None):
-        self.is_leader = leader is None
-        self.leader = leader or self
-        self.names = {}
-
-    def listen(self, name, connected):
-        self.names[name] = connected
-
-    def stop_listening(self, name, connected):
-        assert self.names.pop(name) == connected
-
-    async def connect(self, name):
-        connected = self.leader.names.get(name)
-        if connected is None:
-            raise ConnectionRefusedError
-        ours, theirs = socket.socketpair()
-        connected(theirs)
-        return ours
-
-
 @pytest.mark.parametrize("message", [b"", b"X", b"T"])
 def test_a_leader_without_a_table_costs_a_load(tmp_path, message):
     (path := tmp_path / "block").write_text("ads.example\n")
 
     async def run():
-        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), Group()
+        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
 
         def connected(sock):
             sock.send(message)
             sock.close()
 
         leader.listen(lists._name, connected)
-        await lists.before_listen(context_of(Group(leader)))
+        await lists.before_listen(context_of(LinkedProcess(leader)))
         lists.shutdown(context_of(leader))
         return lists.table.count
 
@@ -121,9 +96,9 @@ def test_a_follower_that_has_ended_is_forgotten(tmp_path):
     (path := tmp_path / "block").write_text("ads.example\n")
 
     async def run():
-        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), Group()
+        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
         await lists.before_listen(context_of(leader))
-        sock = await Group(leader).connect(lists._name)
+        sock = await LinkedProcess(leader).connect(lists._name)
         sock.close()
         path.write_text("ads.example\nmore.example\n")
         assert await lists.look()
@@ -138,8 +113,8 @@ def test_generations_share_a_publisher_and_a_follower_outlives_it(tmp_path):
     (path := tmp_path / "block").write_text("ads.example\n")
 
     async def run():
-        leader = Group()
-        follower = Group(leader)
+        leader = LinkedProcess()
+        follower = LinkedProcess(leader)
         made = [Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0.05) for _ in range(4)]
         first, second, third, alone = made
         for lists in (first, second):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from corepy.dns import constants as c
@@ -17,7 +18,6 @@ from corepy.plugin import (
     without_deadline,
 )
 from corepy.plugin.backend_lookup import BackendLookup
-from corepy.plugin.protocols import Service
 from corepy_etcd import metrics
 from corepy_etcd.skydns import DEFAULT_TTL
 from corepy_etcd.source import is_pattern, join, leave
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply, Request
     from corepy.plugin import LifecycleContext
+    from corepy.plugin.protocols import Service
     from corepy_etcd.skydns import Entry
     from corepy_etcd.source import Settings, Source
 
@@ -154,18 +155,7 @@ class Etcd(ExplainedHandler):
             left = self.source.store.leases.seconds_left(entry.lease, time.monotonic()) or 0
             by_lease = max(self._bounds.least, min(left, self._bounds.most))
             ttl = min(service.ttl or by_lease, by_lease)
-        return Service(
-            service.key,
-            service.host,
-            service.port,
-            service.priority,
-            service.weight,
-            service.text,
-            service.is_mail,
-            ttl,
-            service.group,
-            service.stripped_labels,
-        )
+        return replace(service, ttl=ttl)
 
     # -- hooks
 
@@ -201,15 +191,15 @@ class Etcd(ExplainedHandler):
         source = self.source
         if source is None:
             return None
+        problems = [source.store.problem, "" if source.watcher is None else source.watcher.problem]
         status: dict[str, Any] = {
             "state": "synced" if source.is_synced else "not synced",
-            "problems": [],
+            "problems": [problem for problem in problems if problem],
             "keys": len(source.store),
             "ignored": len(source.store.unusable),
         }
         if source.watcher is not None:
             status |= {"endpoint": source.watcher.endpoint, "revision": source.watcher.revision}
-            status["problems"] = [source.watcher.problem] if source.watcher.problem else []
         return status
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:

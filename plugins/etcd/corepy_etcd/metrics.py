@@ -1,13 +1,13 @@
-"""The metrics of *etcd*. CoreDNS has none."""
+"""The gauges of *etcd*. CoreDNS has no metrics of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from corepy.plugin import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from corepy_etcd.source import Source
 
 KEYS = metrics.gauge("corepy_etcd_keys", "Keys with a service, by path.", ("path",), merge="max")
 IGNORED = metrics.gauge(
@@ -22,58 +22,18 @@ FOLLOWED = metrics.gauge(
     ("path",),
     merge="max",
 )
-FAILURES = metrics.counter(
-    "corepy_etcd_failures_total",
-    "Times that etcd could not be followed any more, by path.",
-    ("path",),
-)
 
 
-class ShownStore(Protocol):
-    """The keys of a copy; see `store.Store`."""
-
-    @property
-    def prefix(self) -> bytes:
-        """The path of the keys."""
-
-    @property
-    def entries(self) -> Sized:
-        """The keys with a service."""
-
-    @property
-    def unusable(self) -> Sized:
-        """The keys without one."""
-
-
-class ShownWatcher(Protocol):
-    """The connection of a copy to etcd; see `watching.Watcher`."""
-
-    problem: str
-    failures: int
-
-
-class ShownSource(Protocol):
-    """A copy; see `source.Source`."""
-
-    @property
-    def store(self) -> ShownStore:
-        """Its keys."""
-
-    @property
-    def watcher(self) -> ShownWatcher | None:
-        """Its connection, None in a follower."""
-
-
-_shown: list[ShownSource] = []
+_shown: list[Source] = []
 """The copies in use, once for each handler."""
 
 
-def show(source: ShownSource) -> None:
+def show(source: Source) -> None:
     """Include a copy in the metrics."""
     _shown.append(source)
 
 
-def hide(source: ShownSource) -> None:
+def hide(source: Source) -> None:
     """Remove a copy from the metrics, unless another handler uses it, or it was not shown."""
     if source in _shown:
         _shown.remove(source)
@@ -83,15 +43,19 @@ def hide(source: ShownSource) -> None:
             gauge.remove(path)
 
 
-def _path(source: ShownSource) -> str:
+def _path(source: Source) -> str:
     return source.store.prefix.decode("utf-8", "backslashreplace")
 
 
 @metrics.before_reading
 def _update() -> None:
-    for source in _shown:
-        path = _path(source)
-        KEYS.labels(path).value = len(source.store.entries)
-        IGNORED.labels(path).value = len(source.store.unusable)
-        if source.watcher is not None:
-            FOLLOWED.labels(path).value = float(not source.watcher.problem)
+    """Show the sums of the copies with one path, such as those of two clusters."""
+    copies: dict[str, list[Source]] = {}
+    for source in dict.fromkeys(_shown):
+        copies.setdefault(_path(source), []).append(source)
+    for path, sources in copies.items():
+        KEYS.labels(path).value = sum(len(it.store.entries) for it in sources)
+        IGNORED.labels(path).value = sum(len(it.store.unusable) for it in sources)
+        watchers = [it.watcher for it in sources if it.watcher is not None]
+        if watchers:
+            FOLLOWED.labels(path).value = float(not any(it.problem for it in watchers))

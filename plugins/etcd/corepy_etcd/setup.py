@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.http.http_client import parse_url
 from corepy.plugin import Fallthrough, ZoneMatcher, parse_duration, parse_unsigned
+from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy_etcd.gateway import Credentials
 from corepy_etcd.handler import USUAL_BOUNDS, Etcd, LeaseBounds
 from corepy_etcd.skydns import normalized_path
 from corepy_etcd.source import Settings
-from corepy_etcd.tls_files import TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,14 +50,16 @@ def setup(controller: Controller) -> None:
         line = _Line()
         controller.options(_options(controller, line))
         if is_first:
-            controller.add_handler(_handler(controller, line, zones))
+            controller.add_handler(_handler(controller, directive, line, zones))
         else:
             hint = "join its zones with those of the first one"
             controller.warn("only the first etcd of a block has an effect", directive, hint)
         is_first = False
 
 
-def _handler(controller: Controller, line: _Line, zones: list[str]) -> Etcd:
+def _handler(
+    controller: Controller, directive: Token | None, line: _Line, zones: list[str]
+) -> Etcd:
     secure = line.tls_token is not None
     endpoints = [_endpoint(controller, token, secure=secure) for token in line.endpoints]
     if not endpoints:
@@ -68,6 +70,12 @@ def _handler(controller: Controller, line: _Line, zones: list[str]) -> Etcd:
     path = normalized_path(line.path)
     settings = Settings(tuple(endpoints), path, line.credentials, line.tls)
     bounds = LeaseBounds(line.least or USUAL_BOUNDS.least, line.most or USUAL_BOUNDS.most)
+    if bounds.least > bounds.most:
+        message = (
+            f"max-lease-ttl ({bounds.most} s) has no effect: it is below min-lease-ttl"
+            f" ({bounds.least} s)"
+        )
+        controller.warn(message, directive, "lower min-lease-ttl as well")
     return Etcd(settings, ZoneMatcher(zones), line.fallthrough, bounds)
 
 
@@ -107,14 +115,11 @@ def _tls(controller: Controller, line: _Line) -> None:
     line.tls_token = token = controller.token
     hint = "tls [CA], tls CERT KEY, or tls CERT KEY CA"
     paths = [controller.path(word) for word in controller.arguments(0, 3, hint)]
-    if len(paths) == 1:
-        line.tls = TLSFiles(authority=paths[0])
-    elif paths:
-        line.tls = TLSFiles(*paths)
+    line.tls = TLSFiles.from_paths(paths)
     for path in paths:
         controller.watch_file(path)
     try:
-        line.tls.load()
+        client_context(line.tls, ())
     except OSError as error:
         place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise controller.error(f"tls: {place}", token, hint) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corepy.http.backoff import Backoff
@@ -124,7 +125,7 @@ class _Feed:
                     await self.wake.wait()
 
     def _portion(self) -> Portion:
-        keys = list(self.keys)[:PORTION] if len(self.keys) <= PORTION else self._first_keys()
+        keys = list(islice(self.keys, PORTION))
         for key in keys:
             del self.keys[key]
         entries = [(key, self._store.entries.get(key)) for key in keys]
@@ -134,10 +135,6 @@ class _Feed:
         is_synced, serial = self._state()
         leases = {lease: ends[lease] for lease in wanted if lease in ends}
         return Portion(entries, leases, is_synced and not self.keys, serial)
-
-    def _first_keys(self) -> list[bytes]:
-        keys = iter(self.keys)
-        return [next(keys) for _ in range(PORTION)]
 
 
 class Subscriber:

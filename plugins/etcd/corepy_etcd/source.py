@@ -7,19 +7,22 @@ import hashlib
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from corepy.dns.names import labels_of
-from corepy.plugin import ChangedNames
+from corepy.plugin import ChangedNames, in_thread
+from corepy.plugin.tls_client import TLSFiles, client_context
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.sharing import LeaderState, Publisher, Subscriber
 from corepy_etcd.store import LOG, Store
-from corepy_etcd.tls_files import TLSFiles
 from corepy_etcd.tree import ANY_LABEL
 from corepy_etcd.watching import Watcher
 
 if TYPE_CHECKING:
+    import ssl
+
     from corepy.http.http_client import HTTPTarget
     from corepy.plugin import LifecycleContext, ProcessGroup
     from corepy_etcd.gateway import Credentials
@@ -83,7 +86,7 @@ class Source:
         if group.size > 1:
             state = self._state_of_leader
             self._publisher = Publisher(group, settings.name, self.store, state)
-        tls = settings.tls.create_context
+        tls = partial(_create_context, settings.tls)
         gateway = Gateway(settings.endpoints, tls, settings.credentials)
         self.watcher = Watcher(gateway, self.store, self._on_synced, self._on_lease_checked)
         self.watcher.start()
@@ -180,6 +183,18 @@ class Source:
         contexts = {id(context): context for context in self._members.values()}
         for context in contexts.values():
             await context.forget_names(changed)
+
+
+async def _create_context(files: TLSFiles) -> ssl.SSLContext:
+    """Return a context for a new connection, from the present content of the files.
+
+    Raises `OSError`.
+    """
+    try:
+        context: ssl.SSLContext = await in_thread(partial(client_context, files, ()))
+    except ValueError as error:
+        raise OSError(str(error)) from None
+    return context
 
 
 def is_pattern(name: bytes) -> bool:

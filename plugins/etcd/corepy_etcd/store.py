@@ -43,8 +43,8 @@ class Store:
         self.leases = Leases()
         self.size = 0
         """Bytes of memory, about."""
-        self.is_full = False
-        """Whether keys were left out because of `MOST_BYTES`."""
+        self.problem = ""
+        """Why keys are left out, "" if none is."""
         self.unusable: dict[bytes, bytes] = {}
         """The beginnings of values that cannot be used, by key."""
         self._tree = Tree()
@@ -123,12 +123,10 @@ class Store:
         return self.size + more > MOST_BYTES
 
     def _leave_out(self, key: bytes) -> None:
-        if not self.is_full:
-            message = (
-                "the keys below %s take more than %d MiB: further ones are left out, such as %s"
-            )
-            LOG.error(message, shown_key(self.prefix), MOST_BYTES >> 20, shown_key(key))
-        self.is_full = True
+        if not self.problem:
+            path, most = shown_key(self.prefix), MOST_BYTES >> 20
+            self.problem = f"the keys below {path} take more than {most} MiB: some are left out"
+            LOG.error("%s, such as %s", self.problem, shown_key(key))
 
     def _refuse(self, key: bytes, value: bytes, reason: str) -> None:
         """Log an unusable value, once."""
@@ -174,7 +172,7 @@ class Relist:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: set[bytes] = set()
-        store.is_full = False
+        store.problem = ""
 
     def put(self, key: bytes, value: bytes, lease: int) -> None:
         """Take a value that etcd has."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.http.backoff import Backoff
 from corepy.http.json_stream import JSONItems
+from corepy.plugin import metrics
 from corepy_etcd.gateway import (
     Compacted,
     EtcdError,
@@ -24,7 +25,6 @@ from corepy_etcd.gateway import (
     member,
     number,
 )
-from corepy_etcd.metrics import FAILURES
 from corepy_etcd.store import LOG, shown_key
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
     from corepy_etcd.gateway import Gateway
     from corepy_etcd.store import Store
+
+FAILURES = metrics.counter(
+    "corepy_etcd_failures_total",
+    "Times that etcd could not be followed any more, by path.",
+    ("path",),
+)
 
 PAGE: Final = 1000
 """Keys of a page."""
@@ -109,8 +115,11 @@ class Watcher:
             except Compacted:
                 self._report("the history of changes is not available, so all keys are listed")
                 self.revision = 0
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 self._report(str(error))
+                self._gateway.fail_over()
+            except ValueError as error:  # a response without the right form
+                self._report(f"{self._gateway.endpoint}: {error}")
                 self._gateway.fail_over()
             except Exception:  # a response must not be able to end the task
                 LOG.exception("etcd at %s cannot be followed", self._gateway.endpoint)
@@ -161,8 +170,12 @@ class Watcher:
                     await asyncio.sleep(0)
             header = member(page.members, "header")
             revision = revision or number(header, "revision")
-            if not page.members.get("more") or not count:
+            if revision <= 0:  # another program's {}, which is not an empty etcd
+                raise ValueError("the list of keys has no revision")
+            if not page.members.get("more"):
                 break
+            if not count:
+                raise ValueError("the list of keys is not complete")
         relist.finish()
         self._cluster = header.get("cluster_id")
         self.revision, self._has_list = revision, True

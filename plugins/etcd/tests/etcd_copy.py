@@ -33,7 +33,7 @@ def etcd_with(services, zones=("skydns.test.",), fallthrough=(), **options):
     fill(store, services)
     state: dict[str, Any] = {"is_synced": True, "serial": 7, "is_forgetting": False}
     patterns: list[bytes] = []
-    state |= {"patterns": patterns, "note_pattern": patterns.append}
+    state |= {"patterns": patterns, "note_pattern": patterns.append, "watcher": None}
     vars(handler)["source"] = SimpleNamespace(store=store, **state)
     return handler
 

@@ -1,8 +1,10 @@
 """Replies: the cases of CoreDNS's plugin/etcd/*_test.go, and those in which RFCs decide otherwise."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from corepy.testing import Recorder, helper_module
+from corepy.testing import Recorder, helper_module, make_request
 from corepy_etcd.handler import LeaseBounds
 
 copies = helper_module(__file__, "etcd_copy")
@@ -363,6 +365,32 @@ def test_no_answer_before_the_services_are_known():
     assert reply.rcode == 2
     assert not handler.ready()
     assert handler.inputs is None
+
+
+def test_status_and_explain():
+    handler = copies.etcd_with(
+        [("a.skydns.test", {"host": "10.0.0.1"}), ("b.skydns.test", {"ttl": -1})]
+    )
+    assert handler.status() == {"state": "synced", "problems": [], "keys": 1, "ignored": 1}
+    found = {"zone": "skydns.test.", "keys": 1}
+    for name, state in {
+        "a.skydns.test.": {"state": "found", "name": "a.skydns.test.", "services": 1} | found,
+        "b.skydns.test.": {"state": "no such name", "name": "b.skydns.test.", "services": 0}
+        | found,
+        "a.example.": {"state": "the name is outside its zones"},
+    }.items():
+        assert handler.explain_state(make_request(name)) == state
+    handler.source.store.problem = "some are left out"
+    handler.source.watcher = SimpleNamespace(problem="refused", endpoint="http://a", revision=5)
+    status = handler.status()
+    assert status["problems"] == ["some are left out", "refused"]
+    assert (status["endpoint"], status["revision"]) == ("http://a", 5)
+    handler.source.is_synced = False
+    assert handler.status()["state"] == "not synced"
+    state = handler.explain_state(make_request("a.skydns.test."))
+    assert state == {"state": "not synced", "zone": "skydns.test."}
+    handler.source = None
+    assert handler.status() is None
 
 
 @pytest.mark.parametrize(("qtype", "flags"), [("AXFR", {}), ("IXFR", {}), ("SOA", {"opcode": 4})])

@@ -3,11 +3,11 @@
 import pytest
 
 from corepy.plugin import StartupError
+from corepy.plugin.tls_client import TLSFiles
 from corepy.testing import refusal, serve, set_up
 from corepy.testing.tls import CERTIFICATE, KEY
 from corepy_etcd.gateway import Credentials
 from corepy_etcd.handler import LeaseBounds
-from corepy_etcd.tls_files import TLSFiles
 
 COUNT = "wrong argument count or unexpected line ending after"
 
@@ -126,6 +126,11 @@ def test_refused(options, message):
         ("upstream 8.8.8.8:53 8.8.4.4:53", ["upstream is ignored"]),
         ("tls\nendpoint http://a", ["tls has no effect: no endpoint begins with https://"]),
         ("endpoint http://a/v3", ["the path of 'http://a/v3' is ignored"]),
+        (
+            "max-lease-ttl 10s",
+            ["max-lease-ttl (10 s) has no effect: it is below min-lease-ttl (30 s)"],
+        ),
+        ("max-lease-ttl 30s", []),
     ],
 )
 def test_options_without_effect(options, warnings):
@@ -143,7 +148,7 @@ def test_tls_files(tmp_path):
     certificate.write_text(CERTIFICATE)
     key.write_text(KEY)
     for words, files in {
-        f"{certificate}": TLSFiles(authority=certificate),
+        f"{certificate}": TLSFiles(ca=certificate),
         f"{certificate} {key}": TLSFiles(certificate, key),
         f"{certificate} {key} {certificate}": TLSFiles(certificate, key, certificate),
     }.items():
@@ -152,7 +157,8 @@ def test_tls_files(tmp_path):
     missing = tmp_path / "none"
     assert str(missing) in refusal(f"etcd {{\ntls {missing}\n}}").message
     assert str(key) in refusal(f"etcd {{\ntls {key}\n}}").message
-    assert "unencrypted key" in refusal(f"etcd {{\ntls {certificate} {certificate}\n}}").message
+    message = f"tls: could not load TLS cert {certificate} with key {certificate}"
+    assert refusal(f"etcd {{\ntls {certificate} {certificate}\n}}").message.startswith(message)
 
 
 def test_autopath_cannot_use_it():

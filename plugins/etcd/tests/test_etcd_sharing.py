@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from corepy.http.http_client import parse_url
-from corepy.plugin import ProcessGroup
 from corepy.testing import helper_module, until
+from corepy.testing.linked_processes import LinkedProcess
 from corepy_etcd import sharing, source
 from corepy_etcd.sharing import LeaderState, Publisher, Subscriber
 from corepy_etcd.source import Settings, Source
@@ -17,36 +17,11 @@ from corepy_etcd.store import Store
 key_of = helper_module(__file__, "etcd_copy").key_of
 
 
-class Group(ProcessGroup):
-    """Two processes, one of which is simulated by another object."""
-
-    size = 2
-
-    def __init__(self, leader=None):
-        self.is_leader = leader is None
-        self.leader = leader or self
-        self.names = {}
-
-    def listen(self, name, connected):
-        self.names[name] = connected
-
-    def stop_listening(self, name, connected):
-        assert self.names.pop(name) == connected
-
-    async def connect(self, name):
-        connected = self.leader.names.get(name)
-        if connected is None:
-            raise ConnectionRefusedError
-        ours, theirs = socket.socketpair()
-        connected(theirs)
-        return ours
-
-
 class Leader:
     """The leader's part, without etcd."""
 
     def __init__(self):
-        self.group = Group()
+        self.group = LinkedProcess()
         self.state = LeaderState(False, 0)
         self.store = Store("/skydns/", self._changed)
         self.publisher = Publisher(self.group, "etcd", self.store, lambda: self.state)
@@ -86,7 +61,7 @@ def test_a_follower_gets_all_and_then_the_changes(monkeypatch):
         changed: list[bytes] = []
         store = Store("/skydns/", changed.append)
         store.put(key_of("old.test"), b"{}", 0)
-        follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
+        follower = Subscriber(LinkedProcess(leader.group), "etcd", store, completed.append)
         await until(lambda: len(store) == 11)
         assert not completed  # the leader is not synchronized itself
         leader.sync(9)
@@ -113,7 +88,7 @@ def test_a_follower_connects_again_and_keeps_what_it_has(monkeypatch):
         store = Store("/skydns/", lambda key: None)
         leader.put("a.test")
         leader.sync(1)
-        follower = Subscriber(Group(leader.group), "etcd", store, completed.append)
+        follower = Subscriber(LinkedProcess(leader.group), "etcd", store, completed.append)
         await until(lambda: completed)
         leader.publisher.close()
         leader.store.remove(key_of("a.test"))
@@ -153,7 +128,7 @@ def test_a_follower_that_hangs_is_left(monkeypatch):
 
     async def scenario():
         leader = Leader()
-        follower = await Group(leader.group).connect("etcd")
+        follower = await LinkedProcess(leader.group).connect("etcd")
         for number in range(100):
             leader.put(f"n{number}.test")
             leader.store.remove(key_of(f"n{number}.test"))
@@ -194,8 +169,8 @@ def test_the_processes_of_a_server(monkeypatch):
             return AnyZone(), SimpleNamespace(forget_names=forget_names)
 
         settings = Settings((parse_url("http://a"),))
-        group = Group()
-        leader, follower = Source(settings, group), Source(settings, Group(group))
+        group = LinkedProcess()
+        leader, follower = Source(settings, group), Source(settings, LinkedProcess(group))
         members = {}
         for name, each in (("leader", leader), ("follower", follower)):
             members[name], context = member(name)
@@ -236,7 +211,7 @@ def test_many_changes_remove_all_names_of_the_zones(monkeypatch):
             forgotten.append(predicate)
 
         leader = Leader()
-        follower = Source(Settings((parse_url("http://a"),)), Group(leader.group))
+        follower = Source(Settings((parse_url("http://a"),)), LinkedProcess(leader.group))
         member = AnyZone()
         context: Any = SimpleNamespace(forget_names=forget_names)
         follower.join(member, context)

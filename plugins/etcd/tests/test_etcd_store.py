@@ -163,12 +163,13 @@ def test_the_copy_has_a_bound(monkeypatch, caplog):
     assert found(store, "test") == ["test/a", "test/b"]
     assert [it for it in caplog.messages if "left out" in it] == [caplog.messages[0]]
     assert "such as /skydns/test/c" in caplog.text
+    assert store.problem.endswith("some are left out")
     store.remove(PREFIX + b"test/a")
     relist = store.relist()
     relist.put(PREFIX + b"test/c", GOOD, 0)
     relist.finish()
     assert found(store, "test") == ["test/c"]
-    assert not store.is_full
+    assert not store.problem
     changed.clear()
     store.put(PREFIX + b"test/c", GOOD + b" " * 2 * size, 0)  # it would be a wrong answer
     assert found(store, "test") is None

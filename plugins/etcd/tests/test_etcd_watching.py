@@ -17,7 +17,7 @@ from corepy_etcd import gateway as gateway_module
 from corepy_etcd import watching
 from corepy_etcd.gateway import Gateway
 from corepy_etcd.store import Store
-from corepy_etcd.watching import Watcher
+from corepy_etcd.watching import FAILURES, Watcher
 
 KEY = b"/skydns/test/"
 
@@ -239,15 +239,20 @@ def test_a_compaction_between_two_pages():
         ([b'{"kvs": [], "header": 5}'], "header is not an object"),
         ([b'{"kvs": ['], "the JSON document ends early"),
         ([listed(5, item("b"), item("a"))], "the list of keys is not in order"),
+        ([b"{}"], "the list of keys has no revision"),
+        ([listed(0)], "the list of keys has no revision"),
+        ([listed(5, more=True)], "the list of keys is not complete"),
     ],
 )
 def test_a_list_that_fails_is_read_again(caplog, response, problem):
     fake = FakeEtcd(response, response, RELISTED, [created(20), HANG])
+    before = FAILURES.labels("/skydns/").value
     _, watcher = follow(fake, has("b"))
     warnings = [it for it in caplog.messages if "cannot be followed" in it]
     assert len([it for it in warnings if "not known yet" in it]) == 1  # once for both
     assert problem in warnings[0]
-    assert watcher.failures == 1
+    assert "not known yet: http://127.0.0.1:" in warnings[0]
+    assert (watcher.failures, FAILURES.labels("/skydns/").value - before) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +279,22 @@ def test_a_watch_that_fails_is_begun_anew(caplog, line, problem):
     assert "its names stay" in warning
     assert problem in warning
     assert "etcd is followed again" in caplog.text
+
+
+def test_another_program_at_the_endpoint_takes_no_names_away():
+    """Such as one that answers each request with an empty object."""
+    fake = FakeEtcd(
+        [listed(5, item("a"))],
+        [watched(6, compact_revision="9", canceled=True)],
+        [b"{}"],
+        [listed(7, more=True)],
+        [503],
+        [503],
+        [HANG],
+    )
+    known = []
+    follow(fake, lambda store, _: known.append(labels(store)) or len(fake.requests) > 4)
+    assert known[-1] == ["a"]
 
 
 def test_a_watch_that_always_ends_at_once_is_begun_less_and_less_often(monkeypatch):

@@ -120,7 +120,7 @@ class APIClient:
                 self._leave(session)
                 continue
             if response.status == _OK:
-                return _readable(response)
+                return response
             if response.status >= _FIRST_SERVER_ERROR:
                 self._leave(session)
             raise await _error(response)
@@ -181,15 +181,6 @@ class APIClient:
         """Close the idle connections."""
         for session in self._servers:
             session.close()
-
-
-def _readable(response: StreamedResponse) -> StreamedResponse:
-    """Return a response, or raise OSError for one that is compressed, which no request allows."""
-    coding = response.headers.get("content-encoding", "identity")
-    if coding.lower() == "identity":
-        return response
-    response.close()
-    raise OSError(f"the response is encoded with {_text(coding):.40}, which was not requested")
 
 
 async def _error(response: StreamedResponse) -> APIError:
