@@ -16,11 +16,18 @@ from corepy.dns.presentation import rdata_to_text
 from corepy.testing import serve
 from corepy.testing.command import wait_until
 from corepy.testing.zone_keys import write_key
-from corepy.zone import read_zone
+from corepy.zone import is_newer, read_zone
 from corepy.zone.key_files import read_key
 from corepy.zone.rrset import rdatas_of, sets_of, ttl_of, type_of
 from corepy_sign import signed_file
-from corepy_sign.signed_file import DAY, HOUR, SignedFile, reason_to_sign
+from corepy_sign.signed_file import (
+    DAY,
+    HOUR,
+    SignedFile,
+    next_serial,
+    reason_to_sign,
+    serial_of,
+)
 from corepy_sign.zone_signer import ZoneSigner
 
 SMALL = "$TTL 30M\n@ SOA linode miek.miek.nl. ( 1282630060 4H 1H 7D 4H )\n@ NS linode\n"
@@ -140,7 +147,62 @@ def test_signatures_have_the_periods_of_coredns(tmp_path, key, monkeypatch):
     expiration, inception = (int.from_bytes(rdata[at : at + 4], "big") for at in (8, 12))
     assert 3 * HOUR <= now - inception < 21 * HOUR
     assert 32 * DAY <= expiration - now < 37 * DAY
-    assert file.sign().serial == zone.serial + 1  # in the same second
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "serial"),
+    [
+        (1_800_000_000, 0, 1_800_000_000),
+        (1_800_000_000, 1_799_999_999, 1_800_000_000),
+        (1_800_000_000, 1_800_000_000, 1_800_000_001),
+        (1_800_000_000, 1_900_000_000, 1_900_000_001),
+        (1_800_000_000, 2_026_113_000, 2_026_113_001),
+        (1_800_000_000, 1_800_000_000 + 2**31, 1_800_000_001 + 2**31),  # the order is undefined
+        (1_800_000_000, 2**32 - 1, 1_800_000_000),  # RFC 1982: newer
+        (100, 2**32 - 1, 100),
+        (2**32 + 5, 2**32 - 3, 5),
+        (2**32, 2**32 - 1, 1),
+        (3_000_000_000, 2**32 - 1, 1),
+    ],
+)
+def test_serials(now, before, serial):
+    assert next_serial(now, before) == serial
+    assert not before or is_newer(serial, before)
+
+
+def test_each_serial_is_newer_than_that_of_the_signed_file(tmp_path, key, monkeypatch):
+    """Also in the same second, by a clock that goes back, and in another process."""
+    now = 1_800_000_000
+
+    def sign(file, at):
+        monkeypatch.setattr(signed_file, "time_of_day", lambda: at)
+        zone = file.sign()
+        assert serial_of(file.path) == read_zone(file.path, ORIGIN).zone.serial == zone.serial
+        return zone.serial
+
+    file = signed_of(tmp_path, [key], SMALL)
+    assert [sign(file, now), sign(file, now), sign(file, now - DAY)] == [now, now + 1, now + 2]
+    restarted = SignedFile(file.source, ORIGIN, tmp_path, [key])
+    assert sign(restarted, now - DAY) == now + 3
+    file.path.unlink()  # *file* serves it still
+    assert sign(restarted, now - DAY) == now + 4
+    assert sign(restarted, now + DAY) == now + DAY
+
+
+@pytest.mark.parametrize("text", ["", "no record", "x. 1 IN A 192.0.2.1\n"])
+def test_signed_files_without_a_serial(tmp_path, text):
+    assert serial_of(tmp_path / "db") == 0
+    (tmp_path / "db").write_text(text)
+    assert serial_of(tmp_path / "db") == 0
+
+
+def test_a_fifo_in_place_of_the_signed_file(tmp_path, key):
+    """It is replaced; to open it would block the thread."""
+    file = signed_of(tmp_path, [key], SMALL)
+    os.mkfifo(file.path)
+    assert "a FIFO" in file.reason()
+    file.sign()
+    assert file.path.is_file()
 
 
 def at(text):
