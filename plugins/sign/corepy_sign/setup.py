@@ -55,12 +55,15 @@ def _directive(controller: Controller) -> list[SignedFile]:
 
 
 def _check(controller: Controller, file: SignedFile, token: Token) -> None:
-    """Refuse a zone without keys, and a file that another directive writes."""
+    """Refuse a zone without keys, and to write a zone file or what another directive writes."""
     name = to_text(file.origin)
     if not file.keys:
         raise controller.error(f"zone {name} has no key to sign it with", token, _KEY)
     written = controller.shared(Written).tokens
     path = file.path.absolute()
+    if path == file.source.absolute():
+        hint = "set another directory, or another name of the zone file"
+        raise controller.error(f"{path} is both the zone file and the signed file", token, hint)
     if path in written:
         message = f"{path} is written by another directive, at {written[path].location}"
         raise controller.error(message, token, "sign each zone once, or set another directory")

@@ -83,6 +83,10 @@ def test_keys_of_a_folder_are_those_of_the_zone(keys):
         ("sign db example.net {\nkey directory KEYS\n}", "no CSK/KSK for zone example.net."),
         ("sign db {\nkey file KEYS/Kmiek.nl.+013+59725\ndirectory\n}", "argument"),
         ("sign db {\nkey file KEYS/Kmiek.nl.+013+59725\ndirectory a b\n}", "argument"),
+        (
+            "sign KEYS/db.miek.nl.signed miek.nl {\nkey directory KEYS\ndirectory KEYS\n}",
+            "db.miek.nl.signed is both the zone file and the signed file",
+        ),
         ("sign db {\nresign 5h\n}", "unknown option 'resign'"),
     ],
 )
