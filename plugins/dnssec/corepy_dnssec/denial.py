@@ -73,8 +73,8 @@ class BlackLies:
         yield RecordSet(AUTHORITY, name, c.TYPE_NSEC, ttl, [after + bitmap])
 
     def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
-        """See `Denial`; never called."""
-        raise NotImplementedError
+        """See `Denial`; not called, since `denies_names` is False."""
+        raise NotImplementedError("black lies deny only types")
 
 
 def name_after(name: bytes, zone: bytes) -> bytes:
