@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import is_subdomain, to_text
@@ -47,7 +48,7 @@ def setup(controller: Controller) -> None:
             {
                 "key": lambda: _key(controller, settings),
                 "cache_capacity": lambda: _capacity(controller, settings),
-                "denial": lambda: _denial(controller, settings, zones),
+                "denial": partial(_denial, controller, settings, zones),
             }
         )
         if not settings.keys:
