@@ -51,6 +51,7 @@ def signed_zone(zone: Zone, keys: Sequence[SigningKey], serial: int, validity: V
     _add_keys(builder, keys, ttl_of(zone.soa_set))
     nsec_ttl = min(ttl_of(zone.soa_set), zone.soa.minimum)  # RFC 9077
     unsigned = builder.build()
+    builder = ZoneBuilder(zone.origin, unsigned)
     owners = list(_owners(unsigned))
     following = [*(name for name, _, _ in owners[1:]), zone.origin]
     for number, ((name, node, is_cut), after) in enumerate(zip(owners, following, strict=True)):

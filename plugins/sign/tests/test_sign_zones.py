@@ -1,9 +1,11 @@
 """Signed zones: foreign verifiers, CoreDNS's tests, and when a zone is signed again."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import subprocess
+import threading
 import time
 from calendar import timegm
 from typing import Any
@@ -203,6 +205,18 @@ def test_a_fifo_in_place_of_the_signed_file(tmp_path, key):
     assert "a FIFO" in file.reason()
     file.sign()
     assert file.path.is_file()
+
+
+def test_a_zone_of_thousands_of_names(tmp_path, key):
+    """The zone without signatures is released in the background, and leaves the signed one whole."""
+    quick = dataclasses.replace(key, sign=lambda data: bytes(64))
+    file = signed_of(tmp_path, [quick], SMALL + "$GENERATE 1-3000 h$ A 192.0.2.1\n")
+    zone = file.sign()
+    for thread in threading.enumerate():
+        if thread.name == "corepy-zone":
+            thread.join()
+    assert sum(it.rtype == c.TYPE_NSEC for it in zone) == 3001
+    assert read_zone(file.path, ORIGIN).zone.records == zone.records
 
 
 def at(text):
