@@ -16,7 +16,7 @@ from corepy.dns.presentation import RecordError, entries, read_entry
 from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.errors import describe
 from corepy.plugin.reading import file_version, read_head
-from corepy.zone import ZoneError, is_newer, read_zone
+from corepy.zone import SOA, ZoneError, is_newer, read_zone
 from corepy.zone.signatures import Validity
 from corepy.zone.writer import record_to_text
 from corepy_sign.signing import signed_zone
@@ -49,7 +49,6 @@ HEAD: Final = 256 * 1024
 """Records, and bytes, of a signed file in which the signature of the SOA record is searched."""
 
 _LEAST_RRSIG: Final = 18
-_SERIAL_FROM_END: Final = 20
 _SERIAL_MASK: Final = 0xFFFFFFFF
 _TEMPORARY: Final = ".tmp"
 
@@ -203,7 +202,7 @@ def serial_of(path: Path) -> int:
     with contextlib.suppress(OSError, RecordError):
         for record in _first_records(_head(path)):
             if record.rtype == TYPE_SOA:
-                return int.from_bytes(record.rdata[-_SERIAL_FROM_END:][:4], "big")
+                return SOA.from_rdata(record.rdata).serial
     return 0
 
 

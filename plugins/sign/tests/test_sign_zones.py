@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import os
 import subprocess
@@ -381,6 +382,23 @@ def test_a_zone_that_cannot_be_signed(tmp_path, key, caplog, monkeypatch):
     monkeypatch.setattr(signed_file, "time_of_day", lambda: later)
     run(missing)
     assert len(logged(caplog, logging.ERROR)) == 4
+
+
+def test_a_full_disk(tmp_path, key, monkeypatch):
+    """The old file stays, and no part of the new one."""
+    file = signed_of(tmp_path, [key], SMALL)
+    file.sign()
+    before = file.path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "db").write_text(SMALL + "www A 192.0.2.1\n")
+    run(file)
+    assert file.problem == f"{file.path}: No space left on device"
+    assert file.path.read_bytes() == before
+    assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
 
 
 def test_file_serves_the_signed_zone(tmp_path, key):
