@@ -209,6 +209,8 @@ def test_a_version_is_made_from_another():
     assert texts.ask(after, "x.sub")[0] == "3 aa"
     assert texts.ask(before, "x.sub")[0] == "0"
     assert texts.ask(after, "b")[1] == ["b 60 A 192.0.2.1", "b 60 A 192.0.2.2"]
+    with pytest.raises(ZoneError, match="no SOA record"):  # two zones would share their records
+        builder.build()
 
 
 @settings(max_examples=30)

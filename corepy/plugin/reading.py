@@ -10,10 +10,13 @@ import errno
 import os
 import stat
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 MOST_BYTES = 16 * 1024 * 1024
 
@@ -59,24 +62,37 @@ def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | 
     Raises `OSError`, with a `strerror` suitable for a message, for anything but a readable regular
     file of at most `most` bytes.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except ValueError:
-        raise OSError(errno.EINVAL, "a path cannot contain a NUL byte", str(path)) from None
-    try:
-        status = os.fstat(descriptor)
-        _refuse_others(status.st_mode, path)
+    with _opened(path) as file:
+        status = os.fstat(file.fileno())
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)
-    finally:
-        os.close(descriptor)
+        content = file.read(most + 1)
     if len(content) > most:  # it has grown meanwhile
         raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
     # time of day: the age of a file; one from the future is read once more
     settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
     return content, _version(status) if settled else None
+
+
+def read_head(path: Path, most: int) -> bytes:
+    """Return the first bytes of a regular file, at most `most`; raises `OSError` as `read_file`."""
+    with _opened(path) as file:
+        return file.read(most)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file without blocking."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:
+        raise OSError(errno.EINVAL, "a path cannot contain a NUL byte", str(path)) from None
+    try:
+        _refuse_others(os.fstat(descriptor).st_mode, path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_others(mode: int, path: Path) -> None:

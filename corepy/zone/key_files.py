@@ -17,12 +17,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from corepy.dns.constants import CLASS_IN, type_name
+from corepy.dns.names import to_text
 from corepy.dns.presentation import Record, RecordError, read_record
 from corepy.plugin.reading import read_file
 from corepy.zone.signing_keys import (
     EC_ALGORITHMS,
     ED25519,
     RSA_ALGORITHMS,
+    SHA1_ALGORITHMS,
     BadKey,
     elliptic_key,
     rsa_key,
@@ -33,6 +35,7 @@ from corepy.zone.signing_keys import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from corepy.plugin import Controller, Token
     from corepy.zone.signing_keys import SigningKey
 
 LARGEST: Final = 64 * 1024
@@ -83,6 +86,27 @@ def read_key(base: Path) -> SigningKey:
         raise KeyFileError(f"cannot read {at}: {error.strerror or error}") from None
     except ValueError as error:  # also a NUL byte in the path
         raise KeyFileError(f"{at}: {error}") from None
+
+
+def read_watched_key(controller: Controller, token: Token, base: Path) -> SigningKey:
+    """Return the key that an option of a Corefile names, and watch its files.
+
+    Raises `CorefileError`.
+    """
+    try:
+        for path in pair_of(base):
+            controller.watch_file(path.absolute())
+        return read_key(base)
+    except KeyFileError as error:
+        raise controller.error(str(error), token) from None
+
+
+def warn_about_sha1(controller: Controller, token: Token, key: SigningKey) -> None:
+    """Add a warning if a key that an option of a Corefile names signs with SHA-1."""
+    if key.algorithm in SHA1_ALGORITHMS:
+        message = f"key {to_text(key.owner)} (keyid: {key.tag}) signs with SHA-1"
+        hint = "many validators ignore such signatures (RFC 9905): use ECDSAP256SHA256"
+        controller.warn(message, token, hint)
 
 
 def _content(path: Path) -> bytes:

@@ -221,7 +221,7 @@ class ZoneBuilder:
     def build(self) -> Zone:
         """Return the zone; raises `ZoneError` if it has no SOA record, or a chain cannot be used.
 
-        The builder must not be used afterwards. This may run in a thread beside an event loop.
+        The builder is empty afterwards. This may run in a thread beside an event loop.
         """
         if find_set(self._nodes.get(self.origin, EMPTY), SOA_KEY) is None:
             raise ZoneError(f"the zone {to_text(self.origin)} has no SOA record")
@@ -234,9 +234,11 @@ class ZoneBuilder:
         if isinstance(denial, NSEC3Denial) and denial.parameters.iterations > MOST_ITERATIONS:
             problem = f"NSEC3 with {denial.parameters.iterations} iterations is too expensive"
             raise ZoneError(f"{problem}; the limit is {MOST_ITERATIONS} (RFC 9276)")
-        return Zone(
+        zone = Zone(
             self.origin, nodes, self._hashed, names, self._cuts(names), denial, self._count()
         )
+        self._nodes, self._hashed = {}, {}  # the zone empties them when it is released
+        return zone
 
     def _ordered_names(self) -> list[bytes]:
         """Return the names that own records in canonical order."""

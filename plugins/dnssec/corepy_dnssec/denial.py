@@ -42,6 +42,8 @@ _HASH_HEAD: Final = bytes((1, 0, 0, 0, 0))
 
 _HASHES: Final = 1 << 160
 _HASH_SIZE: Final = 20
+_HASH_LABEL: Final = 33
+"""Bytes of the first label of an NSEC3 record's name, with its length."""
 
 
 class Denial(Protocol):
@@ -49,6 +51,9 @@ class Denial(Protocol):
 
     denies_names: bool
     """Whether it proves NXDOMAIN; otherwise the reply becomes NOERROR without data."""
+
+    longest_zone: int
+    """Maximum bytes of a zone's name in wire form."""
 
     def no_data(
         self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
@@ -63,6 +68,7 @@ class BlackLies:
     """Denial by NSEC records of the names themselves (CoreDNS: black_lies.go)."""
 
     denies_names = False
+    longest_zone = MAX_NAME
 
     def no_data(
         self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
@@ -73,8 +79,8 @@ class BlackLies:
         yield RecordSet(AUTHORITY, name, c.TYPE_NSEC, ttl, [after + bitmap])
 
     def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
-        """See `Denial`; never called."""
-        raise NotImplementedError
+        """See `Denial`; not called, since `denies_names` is False."""
+        raise NotImplementedError("black lies deny only types")
 
 
 def name_after(name: bytes, zone: bytes) -> bytes:
@@ -109,6 +115,7 @@ class WhiteLies:
     """Denial by NSEC3 records that cover or match one hash each (RFC 5155 section 7.2)."""
 
     denies_names = True
+    longest_zone = MAX_NAME - _HASH_LABEL
 
     def no_data(
         self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False

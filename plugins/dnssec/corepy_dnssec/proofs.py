@@ -79,7 +79,8 @@ class Prover:
             return
         has_soa = records.of_type(AUTHORITY, c.TYPE_SOA) is not None
         # Without a SOA, an alias without records of its target may only be incomplete.
-        self._is_denied = has_soa or records.rcode == c.NXDOMAIN or not records.sections[0]
+        is_empty = not records.sections[0] and not self._refers_above(zone)
+        self._is_denied = has_soa or records.rcode == c.NXDOMAIN or is_empty
         is_unknown = records.rcode == c.NXDOMAIN and self._name != zone
         self._is_name_denied = is_unknown and self._zones.denial.denies_names
 
@@ -88,6 +89,11 @@ class Prover:
         if qtype == c.TYPE_ANY:
             return any(it.name == name for it in self.records.in_section(ANSWER))
         return self.records.find(ANSWER, name, qtype) is not None
+
+    def _refers_above(self, zone: bytes) -> bool:
+        """Return whether the reply refers to a zone above: its server does not have this zone."""
+        found = self.records.of_type(AUTHORITY, c.TYPE_NS)
+        return found is not None and found.name != zone and is_subdomain(zone, found.name)
 
     def _delegation(self) -> bytes | None:
         """Return the zone cut that the reply refers to, or None."""

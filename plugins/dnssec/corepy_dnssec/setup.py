@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import is_subdomain, to_text
 from corepy.plugin import Mistakes
-from corepy.zone.key_files import KeyFileError, base_of, pair_of, read_key
-from corepy.zone.signing_keys import SHA1_ALGORITHMS
+from corepy.zone.key_files import base_of, read_watched_key, warn_about_sha1
 from corepy_dnssec.denial import BlackLies, WhiteLies
 from corepy_dnssec.dnssec import DNSSEC, wire_of
 from corepy_dnssec.signer import signer_for
@@ -48,7 +48,7 @@ def setup(controller: Controller) -> None:
             {
                 "key": lambda: _key(controller, settings),
                 "cache_capacity": lambda: _capacity(controller, settings),
-                "denial": lambda: _denial(controller, settings),
+                "denial": partial(_denial, controller, settings, zones),
             }
         )
         if not settings.keys:
@@ -69,23 +69,10 @@ def _key(controller: Controller, settings: Settings) -> None:
     mistakes = Mistakes()
     for token in controller.arguments(1, hint=_KEY):
         with controller.statement(mistakes):
-            settings.keys.append((_read(controller, token), token))
+            key = read_watched_key(controller, token, base_of(controller.path(token)))
+            warn_about_sha1(controller, token, key)
+            settings.keys.append((key, token))
     mistakes.settle()
-
-
-def _read(controller: Controller, token: Token) -> SigningKey:
-    base = base_of(controller.path(token))
-    try:
-        for path in pair_of(base):
-            controller.watch_file(path.absolute())
-        key = read_key(base)
-    except KeyFileError as error:
-        raise controller.error(str(error), token) from None
-    if key.algorithm in SHA1_ALGORITHMS:
-        message = f"key {to_text(key.owner)} (keyid: {key.tag}) signs with SHA-1"
-        hint = "many validators ignore such signatures (RFC 9905): use ECDSAP256SHA256"
-        controller.warn(message, token, hint)
-    return key
 
 
 def _capacity(controller: Controller, settings: Settings) -> None:
@@ -96,11 +83,18 @@ def _capacity(controller: Controller, settings: Settings) -> None:
         settings.capacity = 0
 
 
-def _denial(controller: Controller, settings: Settings) -> None:
+def _denial(controller: Controller, settings: Settings, zones: list[str]) -> None:
+    """Set the kind of denial, and refuse a zone whose name is too long for it."""
     token = controller.argument("denial nsec|nsec3")
     kind = _DENIALS.get(token.text)
     if kind is None:
         raise controller.error(f"unknown denial {token.text!r}", token, "denial nsec|nsec3")
+    for zone in zones:
+        wire = wire_of(zone)
+        if wire is not None and len(wire) > kind.longest_zone:
+            message = f"zone {zone} is too long for denial {token.text}"
+            hint = "the names of NSEC3 records are 33 bytes longer: use denial nsec"
+            raise controller.error(message, token, hint)
     settings.denial = kind()
 
 

@@ -282,6 +282,14 @@ def test_alias_without_target(files):
     assert not reply.auth
 
 
+@pytest.mark.parametrize("above", ["nl.", "."])
+def test_a_server_that_refers_to_a_zone_above_denies_nothing(files, above):
+    for options in ("", "denial nsec3"):
+        below = Below([], [f"{above} 60 IN NS ns.example."])
+        reply = ask(handler(files, options=options), below)
+        assert section(reply.auth) == [f"{above} NS"]
+
+
 def test_ds_records_that_a_referral_lacks(files):
     ds = "sub.miek.nl. 60 IN DS 1 13 2 " + "AB" * 32
     servers = ["sub.miek.nl. 60 IN NS ns.sub.miek.nl."]

@@ -83,6 +83,19 @@ def test_denial(keys):
     assert isinstance(handler.denial, WhiteLies)
 
 
+def zone_of(size):
+    """A name with a wire form of some bytes, at least 195."""
+    return ".".join(["a" * 63] * 3 + ["b" * (size - 194)])
+
+
+def test_the_longest_zone(keys):
+    """The owner of an NSEC3 record has 255 bytes at most."""
+    accepted(f"dnssec {zone_of(222)} {{\ndenial nsec3\n}}", keys)
+    accepted(f"dnssec {zone_of(255)} {{\ndenial nsec\n}}", keys)
+    text = f"dnssec {zone_of(223)} {{\ndenial nsec3\n}}"
+    assert "is too long for denial nsec3" in refusal(text).message
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import to_text
 from corepy.zone import origin_from_text
-from corepy.zone.key_files import SUFFIXES, KeyFileError, base_of, pair_of, read_key
+from corepy.zone.key_files import SUFFIXES, base_of, pair_of, read_watched_key, warn_about_sha1
 from corepy_sign.signed_file import SignedFile
 from corepy_sign.zone_signer import ZoneSigner
 
@@ -55,12 +55,15 @@ def _directive(controller: Controller) -> list[SignedFile]:
 
 
 def _check(controller: Controller, file: SignedFile, token: Token) -> None:
-    """Refuse a zone without keys, and a file that another directive writes."""
+    """Refuse a zone without keys, and to write a zone file or what another directive writes."""
     name = to_text(file.origin)
     if not file.keys:
         raise controller.error(f"zone {name} has no key to sign it with", token, _KEY)
     written = controller.shared(Written).tokens
     path = file.path.absolute()
+    if path == file.source.absolute():
+        hint = "set another directory, or another name of the zone file"
+        raise controller.error(f"{path} is both the zone file and the signed file", token, hint)
     if path in written:
         message = f"{path} is written by another directive, at {written[path].location}"
         raise controller.error(message, token, "sign each zone once, or set another directory")
@@ -80,23 +83,32 @@ def _key(controller: Controller, files: list[SignedFile]) -> None:
     if reader is None:
         raise controller.error(f"unknown source of keys {kind.text!r}", kind, _KEY)
     for token in controller.arguments(1, hint=_KEY):
-        for file in files:
-            for key in reader(controller, token, file):
-                if key.rdata not in [it.rdata for it in file.keys]:
-                    file.keys.append(key)
+        for file, key in reader(controller, token, files):
+            if key.rdata not in [it.rdata for it in file.keys]:
+                file.keys.append(key)
 
 
-def _key_file(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
-    """Return the key in a pair of files, which may have been created for another zone."""
+def _key_file(
+    controller: Controller, token: Token, files: list[SignedFile]
+) -> list[tuple[SignedFile, SigningKey]]:
+    """Return the key in a pair of files for all zones: it may have been created for another one."""
     base = base_of(controller.path(token))
-    key = _read(controller, token, base)
+    key = read_watched_key(controller, token, base)
     if not key.is_ksk:
         message = f"DNSKEY in {pair_of(base)[0]} is not a CSK/KSK"
         raise controller.error(message, token, "create it with dnssec-keygen -f KSK")
-    return [key]
+    warn_about_sha1(controller, token, key)
+    return [(file, key) for file in files]
 
 
-def _key_directory(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
+def _key_directory(
+    controller: Controller, token: Token, files: list[SignedFile]
+) -> list[tuple[SignedFile, SigningKey]]:
+    """Return the keys of each zone in a folder."""
+    return [(file, key) for file in files for key in _keys_in(controller, token, file)]
+
+
+def _keys_in(controller: Controller, token: Token, file: SignedFile) -> list[SigningKey]:
     """Return the keys of a zone in a folder, except those without the SEP bit."""
     folder, name = controller.path(token), to_text(file.origin)
     try:
@@ -106,20 +118,14 @@ def _key_directory(controller: Controller, token: Token, file: SignedFile) -> li
     except OSError as error:
         message = f"cannot read {folder}: {error.strerror or error}"
         raise controller.error(message, token) from None
-    keys = [_read(controller, token, base_of(path)) for path in found]
-    if not any(key.is_ksk for key in keys):
+    keys = [read_watched_key(controller, token, base_of(path)) for path in found]
+    keys = [key for key in keys if key.is_ksk]
+    if not keys:
         raise controller.error(f"{folder} has no CSK/KSK for zone {name}", token, f"K{name}+ALG+ID")
-    return [key for key in keys if key.is_ksk]
+    for key in keys:
+        warn_about_sha1(controller, token, key)
+    return keys
 
 
 def _is_key_of(file_name: str, zone: str) -> bool:
     return file_name.lower().startswith(f"k{zone}+") and file_name.endswith(SUFFIXES[0])
-
-
-def _read(controller: Controller, token: Token, base: Path) -> SigningKey:
-    try:
-        for path in pair_of(base):
-            controller.watch_file(path.absolute())
-        return read_key(base)
-    except KeyFileError as error:
-        raise controller.error(str(error), token) from None

@@ -15,8 +15,8 @@ from corepy.dns.names import to_text
 from corepy.dns.presentation import RecordError, entries, read_entry
 from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.errors import describe
-from corepy.plugin.reading import file_version
-from corepy.zone import ZoneError, read_zone
+from corepy.plugin.reading import file_version, read_head
+from corepy.zone import SOA, ZoneError, is_newer, read_zone
 from corepy.zone.signatures import Validity
 from corepy.zone.writer import record_to_text
 from corepy_sign.signing import signed_zone
@@ -49,6 +49,7 @@ HEAD: Final = 256 * 1024
 """Records, and bytes, of a signed file in which the signature of the SOA record is searched."""
 
 _LEAST_RRSIG: Final = 18
+_SERIAL_MASK: Final = 0xFFFFFFFF
 _TEMPORARY: Final = ".tmp"
 
 
@@ -80,6 +81,7 @@ class SignedFile:
     _is_checked: bool = False
     _tried: int = 0
     _serial: int = 0
+    """That of the last zone written, in case the signed file is removed; 0 before the first one."""
 
     @property
     def path(self) -> Path:
@@ -143,9 +145,9 @@ class SignedFile:
         validity = Validity(
             now - BEFORE - self.inception_jitter, now + VALID + self.expiration_jitter
         )
-        # *file* loads only a zone with another serial.
-        serial = now if now != self._serial else now + 1
-        zone = signed_zone(read_zone(self.source, self.origin).zone, self.keys, serial, validity)
+        unsigned = read_zone(self.source, self.origin).zone
+        serial = next_serial(now, serial_of(self.path) or self._serial)
+        zone = signed_zone(unsigned, self.keys, serial, validity)
         self._write(zone)
         self._serial = serial
         return zone
@@ -182,6 +184,28 @@ class SignedFile:
                         path.unlink()
 
 
+def next_serial(now: int, before: int) -> int:
+    """Return the serial of a zone signed at `now`, in seconds since 1970, after one with `before`.
+
+    It is the Unix time, or the serial after `before` if the time is not newer: *file* ignores a
+    zone with the same serial, and secondary servers one with an older serial (RFC 1982). 0 stands
+    for no serial, and is not used.
+    """
+    serial = now & _SERIAL_MASK
+    if before and not is_newer(serial, before):
+        serial = before + 1 & _SERIAL_MASK
+    return serial or 1
+
+
+def serial_of(path: Path) -> int:
+    """Return the serial of a signed file, 0 if its first records have no SOA record."""
+    with contextlib.suppress(OSError, RecordError):
+        for record in _first_records(_head(path)):
+            if record.rtype == TYPE_SOA:
+                return SOA.from_rdata(record.rdata).serial
+    return 0
+
+
 def zone_lines(zone: Zone) -> Iterator[str]:
     """Yield the lines of a signed zone: the SOA record and its signatures are the first."""
 
@@ -208,8 +232,7 @@ def reason_to_sign(path: Path, tags: list[int], now: int) -> str | None:
     seconds since 1970.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD).decode("utf-8", "replace")
+        head = _head(path)
     except OSError as error:
         return f"cannot read {path}: {error.strerror or error}"
     found = set()
@@ -228,6 +251,11 @@ def reason_to_sign(path: Path, tags: list[int], now: int) -> str | None:
     if not found:
         return f"no signature of the SOA record is among the first {MOST_RECORDS} records of {path}"
     return None if found == set(tags) else f"the keys of {path} are others"
+
+
+def _head(path: Path) -> str:
+    """Return the beginning of a signed file; raises OSError."""
+    return read_head(path, HEAD).decode("utf-8", "replace")
 
 
 def _first_records(text: str) -> Iterator[Record]:

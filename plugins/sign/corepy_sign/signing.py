@@ -12,6 +12,7 @@ from corepy.zone.canonical import in_canonical_order
 from corepy.zone.rrset import find_set, key_of, rdatas_of, sets_of, ttl_of, type_of
 from corepy.zone.signatures import signatures, signed_data
 from corepy.zone.type_bitmaps import type_bitmap
+from corepy.zone.zone import NS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,6 @@ _REPLACED: Final = frozenset(
 )  # fmt: skip
 """Types that signing makes, or that it would make wrong; those of the file are left out."""
 
-_NS_KEY: Final = key_of(c.TYPE_NS)
 _DNAME_KEY: Final = key_of(c.TYPE_DNAME)
 _SERIAL_FROM_END: Final = 20
 _AT_CUT: Final = frozenset((c.TYPE_NS, c.TYPE_DS))
@@ -51,6 +51,7 @@ def signed_zone(zone: Zone, keys: Sequence[SigningKey], serial: int, validity: V
     _add_keys(builder, keys, ttl_of(zone.soa_set))
     nsec_ttl = min(ttl_of(zone.soa_set), zone.soa.minimum)  # RFC 9077
     unsigned = builder.build()
+    builder = ZoneBuilder(zone.origin, unsigned)
     owners = list(_owners(unsigned))
     following = [*(name for name, _, _ in owners[1:]), zone.origin]
     for number, ((name, node, is_cut), after) in enumerate(zip(owners, following, strict=True)):
@@ -103,7 +104,7 @@ def _owners(zone: Zone) -> Iterator[tuple[bytes, Node, bool]]:
         if cut is not None and is_subdomain(name, cut):
             continue
         node = zone.nodes[name]
-        is_cut = name != zone.origin and find_set(node, _NS_KEY) is not None
+        is_cut = name != zone.origin and find_set(node, NS_KEY) is not None
         cut = name if is_cut or find_set(node, _DNAME_KEY) is not None else None
         yield name, node, is_cut
 

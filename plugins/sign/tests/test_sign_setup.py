@@ -83,11 +83,25 @@ def test_keys_of_a_folder_are_those_of_the_zone(keys):
         ("sign db example.net {\nkey directory KEYS\n}", "no CSK/KSK for zone example.net."),
         ("sign db {\nkey file KEYS/Kmiek.nl.+013+59725\ndirectory\n}", "argument"),
         ("sign db {\nkey file KEYS/Kmiek.nl.+013+59725\ndirectory a b\n}", "argument"),
+        (
+            "sign KEYS/db.miek.nl.signed miek.nl {\nkey directory KEYS\ndirectory KEYS\n}",
+            "db.miek.nl.signed is both the zone file and the signed file",
+        ),
         ("sign db {\nresign 5h\n}", "unknown option 'resign'"),
     ],
 )
 def test_refused(keys, text, message):
     assert message in refusal(text.replace("KEYS", str(keys)), "example.org").message
+
+
+@pytest.mark.parametrize("source", ["file KEYS/Kmiek.nl.+005+1", "directory KEYS"])
+def test_one_warning_about_a_key_with_sha1(tmp_path, source):
+    write_key(tmp_path, "miek.nl.", "Kmiek.nl.+005+1", algorithm=5)
+    write_key(tmp_path, "miek.nl.", "Kmiek.nl.+005+2", algorithm=5, flags=256)
+    write_key(tmp_path, "miek.org.", "Kmiek.org.+013+3")
+    text = f"sign db miek.nl miek.org {{\nkey {source}\n}}".replace("KEYS", str(tmp_path))
+    (warning,) = set_up(text, "example.org").warnings
+    assert "signs with SHA-1" in warning.message
 
 
 def test_two_directives_that_write_one_file_are_refused(keys):

@@ -1,9 +1,12 @@
 """Signed zones: foreign verifiers, CoreDNS's tests, and when a zone is signed again."""
 
 import asyncio
+import dataclasses
+import errno
 import logging
 import os
 import subprocess
+import threading
 import time
 from calendar import timegm
 from typing import Any
@@ -16,11 +19,18 @@ from corepy.dns.presentation import rdata_to_text
 from corepy.testing import serve
 from corepy.testing.command import wait_until
 from corepy.testing.zone_keys import write_key
-from corepy.zone import read_zone
+from corepy.zone import is_newer, read_zone
 from corepy.zone.key_files import read_key
 from corepy.zone.rrset import rdatas_of, sets_of, ttl_of, type_of
 from corepy_sign import signed_file
-from corepy_sign.signed_file import DAY, HOUR, SignedFile, reason_to_sign
+from corepy_sign.signed_file import (
+    DAY,
+    HOUR,
+    SignedFile,
+    next_serial,
+    reason_to_sign,
+    serial_of,
+)
 from corepy_sign.zone_signer import ZoneSigner
 
 SMALL = "$TTL 30M\n@ SOA linode miek.miek.nl. ( 1282630060 4H 1H 7D 4H )\n@ NS linode\n"
@@ -140,7 +150,74 @@ def test_signatures_have_the_periods_of_coredns(tmp_path, key, monkeypatch):
     expiration, inception = (int.from_bytes(rdata[at : at + 4], "big") for at in (8, 12))
     assert 3 * HOUR <= now - inception < 21 * HOUR
     assert 32 * DAY <= expiration - now < 37 * DAY
-    assert file.sign().serial == zone.serial + 1  # in the same second
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "serial"),
+    [
+        (1_800_000_000, 0, 1_800_000_000),
+        (1_800_000_000, 1_799_999_999, 1_800_000_000),
+        (1_800_000_000, 1_800_000_000, 1_800_000_001),
+        (1_800_000_000, 1_900_000_000, 1_900_000_001),
+        (1_800_000_000, 2_026_113_000, 2_026_113_001),
+        (1_800_000_000, 1_800_000_000 + 2**31, 1_800_000_001 + 2**31),  # the order is undefined
+        (1_800_000_000, 2**32 - 1, 1_800_000_000),  # RFC 1982: newer
+        (100, 2**32 - 1, 100),
+        (2**32 + 5, 2**32 - 3, 5),
+        (2**32, 2**32 - 1, 1),
+        (3_000_000_000, 2**32 - 1, 1),
+    ],
+)
+def test_serials(now, before, serial):
+    assert next_serial(now, before) == serial
+    assert not before or is_newer(serial, before)
+
+
+def test_each_serial_is_newer_than_that_of_the_signed_file(tmp_path, key, monkeypatch):
+    """Also in the same second, by a clock that goes back, and in another process."""
+    now = 1_800_000_000
+
+    def sign(file, at):
+        monkeypatch.setattr(signed_file, "time_of_day", lambda: at)
+        zone = file.sign()
+        assert serial_of(file.path) == read_zone(file.path, ORIGIN).zone.serial == zone.serial
+        return zone.serial
+
+    file = signed_of(tmp_path, [key], SMALL)
+    assert [sign(file, now), sign(file, now), sign(file, now - DAY)] == [now, now + 1, now + 2]
+    restarted = SignedFile(file.source, ORIGIN, tmp_path, [key])
+    assert sign(restarted, now - DAY) == now + 3
+    file.path.unlink()  # *file* serves it still
+    assert sign(restarted, now - DAY) == now + 4
+    assert sign(restarted, now + DAY) == now + DAY
+
+
+@pytest.mark.parametrize("text", ["", "no record", "x. 1 IN A 192.0.2.1\n"])
+def test_signed_files_without_a_serial(tmp_path, text):
+    assert serial_of(tmp_path / "db") == 0
+    (tmp_path / "db").write_text(text)
+    assert serial_of(tmp_path / "db") == 0
+
+
+def test_a_fifo_in_place_of_the_signed_file(tmp_path, key):
+    """It is replaced; to open it would block the thread."""
+    file = signed_of(tmp_path, [key], SMALL)
+    os.mkfifo(file.path)
+    assert "a FIFO" in file.reason()
+    file.sign()
+    assert file.path.is_file()
+
+
+def test_a_zone_of_thousands_of_names(tmp_path, key):
+    """The zone without signatures is released in the background, and leaves the signed one whole."""
+    quick = dataclasses.replace(key, sign=lambda data: bytes(64))
+    file = signed_of(tmp_path, [quick], SMALL + "$GENERATE 1-3000 h$ A 192.0.2.1\n")
+    zone = file.sign()
+    for thread in threading.enumerate():
+        if thread.name == "corepy-zone":
+            thread.join()
+    assert sum(it.rtype == c.TYPE_NSEC for it in zone) == 3001
+    assert read_zone(file.path, ORIGIN).zone.records == zone.records
 
 
 def at(text):
@@ -305,6 +382,23 @@ def test_a_zone_that_cannot_be_signed(tmp_path, key, caplog, monkeypatch):
     monkeypatch.setattr(signed_file, "time_of_day", lambda: later)
     run(missing)
     assert len(logged(caplog, logging.ERROR)) == 4
+
+
+def test_a_full_disk(tmp_path, key, monkeypatch):
+    """The old file stays, and no part of the new one."""
+    file = signed_of(tmp_path, [key], SMALL)
+    file.sign()
+    before = file.path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "db").write_text(SMALL + "www A 192.0.2.1\n")
+    run(file)
+    assert file.problem == f"{file.path}: No space left on device"
+    assert file.path.read_bytes() == before
+    assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
 
 
 def test_file_serves_the_signed_zone(tmp_path, key):
