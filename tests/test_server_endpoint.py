@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -103,6 +104,19 @@ def called():
     return found
 
 
+def in_a_task(test):
+    """Run a test as the server calls its endpoints."""
+
+    @functools.wraps(test)
+    def run(**given):
+        async def main():
+            test(**given)
+
+        asyncio.run(main())
+
+    return run
+
+
 def both(method, *given):
     return [("udp", method, *given), ("tcp", method, *given)]
 
@@ -153,6 +167,7 @@ def given(listen=LISTEN, *, lent=False, networks=("udp", "tcp")):
 
 @pytest.mark.parametrize("lent", [False, True])
 @pytest.mark.parametrize("networks", [("udp", "tcp"), ("udp",), ("tcp",)])
+@in_a_task
 def test_inherited_sockets_are_used_and_the_others_are_opened(monkeypatch, lent, networks):
     prepared = []
     monkeypatch.setattr(
@@ -225,6 +240,7 @@ def test_sockets_are_closed_if_a_listener_cannot_be_created(monkeypatch):
 # -- listeners
 
 
+@in_a_task
 def test_the_life_of_an_endpoint():
     with opened() as made:
         made.swap("router", "config")
@@ -260,6 +276,7 @@ def test_the_life_of_an_endpoint():
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3)], ids=repr)
+@in_a_task
 def test_a_listener_that_raises_leaves_the_other_one_alone(error, caplog):
     with opened() as made:
 

@@ -9,8 +9,10 @@ import dnslib
 import pytest
 
 from corepy.corefile import CorefileError
+from corepy.net.frames import frame
 from corepy.plugin import Handler, StartupError, hookimpl
 from corepy.testing import ask, free_port, inline, query, serve
+from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
 
 
@@ -160,21 +162,23 @@ def test_stop_answers_what_is_in_flight(plugins):
 
 
 @pytest.mark.parametrize("name", ["quick.test.", "slow.test."])
-def test_stop_answers_what_lies_in_the_socket(plugins, name):
+@pytest.mark.parametrize("tcp", [False, True])
+def test_stop_answers_what_lies_in_the_socket(plugins, name, tcp):
     """Not the packet cache: a chain has to be run, by the task that stops the server."""
+    kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
     with ExitStack() as cleanup, serve(". {\nlife a\n}", plugins=plugins) as server:
-        clients = [cleanup.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(3)]
+        clients = [cleanup.enter_context(socket.socket(type=kind)) for _ in range(3)]
 
         async def ask_and_stop():
             for client in clients:
                 client.settimeout(30)
                 client.connect(server.address)
-                client.send(query(name))
+                client.sendall(frame(query(name)) if tcp else query(name))
             await server.server.stop()  # before the event loop could look at the socket
 
         asyncio.run_coroutine_threadsafe(ask_and_stop(), server._loop).result(10)
-        answers = [dnslib.DNSRecord.parse(client.recv(999)) for client in clients]
-    assert [text_of(answer) for answer in answers] == ["a"] * 3
+        wires = [read_frame(client) if tcp else client.recv(999) for client in clients]
+    assert [text_of(dnslib.DNSRecord.parse(wire)) for wire in wires] == ["a"] * 3
 
 
 @pytest.mark.parametrize("hook", ["before_listen", "serving"])

@@ -17,6 +17,7 @@ from corepy.net.inherited import Key, claim
 from corepy.net.sockets import Address, bound, open_all, open_listening, prepare_udp
 from corepy.server.contain.failure_report import report_background
 from corepy.server.listen import transports
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.query_listener import ListenerContext
 
 if TYPE_CHECKING:
@@ -200,9 +201,14 @@ class Endpoint:
             self._contained(listener, "abort")
 
     def _contained(self, listener: Listener, method: str, *args: object, **more: object) -> bool:
-        """Call a method of a listener, maybe a third party's; return False if it raised."""
+        """Call a method of a listener, maybe a third party's; return False if it raised.
+
+        The task that stops the server or replaces its blocks calls it. The listener may step
+        chains, as for the queries that lie in its socket.
+        """
         try:
-            getattr(listener, method)(*args, **more)
+            with task_set_aside():
+                getattr(listener, method)(*args, **more)
         except BaseException as error:
             self._report(error, method)
             return False

@@ -24,7 +24,6 @@ from corepy.plugin import Denial, ProxyPolicy, metrics
 from corepy.plugin.log import server_logger
 from corepy.server.listen.admission import Admission, are_all_dropped
 from corepy.server.listen.chain_runner import ChainRunner
-from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.status_query import is_answered
 
@@ -380,14 +379,13 @@ class UDPListener(Listener):
         With `leave_queue` they stay there, for the process that continues with the socket.
         """
         self._loop.remove_reader(self.sock)
-        with task_set_aside():
-            while self._new:
-                self._ask_chains()
-            if leave_queue:
-                return
-            leave_group(self.sock)
-            while self._serve_batch() or self._new:
-                self._ask_chains()
+        while self._new:
+            self._ask_chains()
+        if leave_queue:
+            return
+        leave_group(self.sock)
+        while self._serve_batch() or self._new:
+            self._ask_chains()
 
     def close(self) -> None:
         """Cancel the pending queries, send the replies that are ready, and close the socket."""
