@@ -82,7 +82,7 @@ class HTTPStream(Stream):
             else:
                 attempt.upstream.broke(attempt, reason)
         else:
-            take_response(attempt, result.status, result.body, self._heard)
+            take_response(attempt, result.headers, result.body, self._heard)
 
     def forget(self, attempt: Attempt) -> None:
         """Cancel the request of `attempt`; abort if no data arrived since the query."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 
-from corepy_forward.doh_requests import MOST_MESSAGE, RequestForm, take_response
+from corepy_forward.doh_requests import HEADERS, MOST_MESSAGE, RequestForm, take_response
 from corepy_forward.failures import TOO_LARGE
 from corepy_forward.forms import padded
 from corepy_forward.quic_link import QUICLink
@@ -42,7 +42,7 @@ class HTTP3Stream(QUICLink):
         super().__init__(pool, max_age)
         self._form = RequestForm(pool)
         self._http: H3Connection | None = None
-        self._statuses: dict[int, bytes] = {}
+        self._headers: dict[int, dict[bytes, bytes]] = {}
 
     def _begun(self) -> None:
         assert self._connection is not None
@@ -64,9 +64,9 @@ class HTTP3Stream(QUICLink):
 
     def _take_from_http(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):
-            status = dict(event.headers).get(b":status")
-            if status is not None and self._reply(event.stream_id) is not None:
-                self._statuses[event.stream_id] = status
+            found = {name: value for name, value in event.headers if name in HEADERS}
+            if b":status" in found and self._reply(event.stream_id) is not None:
+                self._headers[event.stream_id] = found
         elif isinstance(event, DataReceived):
             reply = self._reply(event.stream_id)
             if reply is None:
@@ -82,16 +82,16 @@ class HTTP3Stream(QUICLink):
             self._finish(event.stream_id)
 
     def _finish(self, number: int) -> None:
-        status, wire = self._statuses.pop(number, b""), bytes(self._replies.pop(number, b""))
+        headers, wire = self._headers.pop(number, {}), bytes(self._replies.pop(number, b""))
         attempt = self._take_pending(number)
         if attempt is not None:
-            take_response(attempt, status, wire, self._heard)
+            take_response(attempt, headers, wire, self._heard)
 
     def _drop(self, number: int) -> None:
         super()._drop(number)
-        self._statuses.pop(number, None)
+        self._headers.pop(number, None)
 
     def _shut(self) -> None:
         super()._shut()
-        self._statuses.clear()
+        self._headers.clear()
         self._http = None

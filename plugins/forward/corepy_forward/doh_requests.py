@@ -9,16 +9,22 @@ import base64
 from typing import TYPE_CHECKING, Final
 
 from corepy_forward.attempt import answers, is_bare
-from corepy_forward.failures import HTTP_STATUS, OTHER_QUESTION
+from corepy_forward.failures import HTTP_STATUS, NOT_DNS, OTHER_QUESTION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from corepy_forward.attempt import Attempt
     from corepy_forward.streams import StreamPool
 
 MOST_MESSAGE: Final = 65535
 """Size of the largest DNS message."""
 
+HEADERS: Final = (b":status", b"content-type")
+"""The headers of a response that count."""
+
 _TYPE: Final = "application/dns-message"
+_LONGEST_TYPE: Final = 80
 
 
 class RequestForm:
@@ -50,18 +56,31 @@ class RequestForm:
         return [*headers, ("content-type", _TYPE), ("content-length", str(len(wire)))], wire
 
 
-def take_response(attempt: Attempt, status: bytes, wire: bytes, now: float) -> None:
-    """Process the complete HTTP response to a query."""
-    if status != b"200":
-        attempt.upstream.broke(attempt, HTTP_STATUS + status.decode("ascii", "replace"))
-    else:
+def take_response(
+    attempt: Attempt, headers: Mapping[bytes, bytes], wire: bytes, now: float
+) -> None:
+    """Process the complete HTTP response to a query; `headers` may have more than `HEADERS`.
+
+    A reply of another media type is used, since CoreDNS uses it, but a captive portal's page is not
+    reported as a reply.
+    """
+    status, media_type = (headers.get(name, b"").decode("ascii", "replace") for name in HEADERS)
+    if status != "200":
+        attempt.upstream.broke(attempt, HTTP_STATUS + status)
+    elif media_type.partition(";")[0].strip().lower() == _TYPE or _fits(wire, attempt):
         take_message(attempt, wire, now)
+    else:
+        attempt.upstream.broke(attempt, f"{NOT_DNS}: content-type {media_type[:_LONGEST_TYPE]!r}")
 
 
 def take_message(attempt: Attempt, wire: bytes, now: float) -> None:
     """Process the message on the stream of a query, which is the reply unless it is at fault."""
-    if answers(wire, attempt) or is_bare(wire, attempt):
+    if _fits(wire, attempt):
         attempt.upstream.arrived(attempt, wire, now)
     else:
         attempt.upstream.dropped("question")
         attempt.upstream.broke(attempt, OTHER_QUESTION)
+
+
+def _fits(wire: bytes, attempt: Attempt) -> bool:
+    return answers(wire, attempt) or is_bare(wire, attempt)

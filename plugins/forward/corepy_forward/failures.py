@@ -35,9 +35,10 @@ MALFORMED = "malformed reply"
 OTHER_QUESTION = "reply to another question"
 TOO_LARGE = "reply is too large"
 HTTP_STATUS = "HTTP status "
+NOT_DNS = "the response is not a DNS message"
 NO_COOKIE_SENT = "answered BADCOOKIE to a query without a cookie"
 
-_OF_REPLIES = (MALFORMED, OTHER_QUESTION, TOO_LARGE, HTTP_STATUS, NO_COOKIE_SENT)
+_OF_REPLIES = (MALFORMED, OTHER_QUESTION, TOO_LARGE, HTTP_STATUS, NOT_DNS, NO_COOKIE_SENT)
 
 _OPERATIONS = {"connect": "dial", "dial": "dial", "remote error": "dial", "tls": "dial"}
 _OPERATIONS["write"] = "write"

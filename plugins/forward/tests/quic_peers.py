@@ -43,9 +43,10 @@ class Call:
         else:
             self.respond("200", wire)
 
-    def respond(self, status, body):
+    def respond(self, status, body, media_type="application/dns-message"):
         http = self.peer.http
-        http.send_headers(self.number, [(b":status", status.encode())], end_stream=not body)
+        headers = [(b":status", status.encode()), (b"content-type", media_type.encode())]
+        http.send_headers(self.number, headers, end_stream=not body)
         if body:
             http.send_data(self.number, body, end_stream=True)
         self.peer.transmit()

@@ -19,6 +19,7 @@ from corepy_forward.targets import Target
 QUESTION = b"\1a\0\0\1\0\1"
 BODY = b"\1\0\0\1" + bytes(6) + QUESTION
 REPLY = b"\0\0\x81\x80\0\1" + bytes(6) + QUESTION
+DNS = "application/dns-message"
 OPTIONS = {"tls_contexts": {"https": object()}, "max_connect_attempts": 1}
 
 
@@ -62,8 +63,8 @@ class Server:
         for start in range(0, len(data), 65536):
             receive(self._stream, data[start : start + 65536])
 
-    def answer(self, number, body, status="200", *, is_whole=True):
-        self.http.send_headers(number, [(":status", status)])
+    def answer(self, number, body, status="200", *, is_whole=True, media_type=DNS):
+        self.http.send_headers(number, [(":status", status), ("content-type", media_type)])
         left = body
         while left:
             size = min(len(left), self.http.local_flow_control_window(number), 16384)
@@ -183,6 +184,36 @@ def test_sizes_of_replies(on_bench, size, reason):
         assert resets == ([8] if size > 65535 else [])
         assert dropped.value == before + (size < 65535)
         assert (stream.pending, stream._http._exchanges, transport.aborted) == ({}, {}, 0)
+
+    on_bench(test, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "reason"),
+    [
+        (DNS, b"no", "reply to another question"),
+        (DNS.title() + " ; x=y", b"no", "reply to another question"),
+        ("text/html", REPLY, ""),
+        (
+            "text/html; charset=utf-8",
+            b"<html>",
+            "not a DNS message: content-type 'text/html; charset=utf-8'",
+        ),
+        ("", b"", "not a DNS message: content-type ''"),
+        ("x" * 1000, b"<html>", "not a DNS message: content-type '" + "x" * 80 + "'"),
+    ],
+    ids=str,
+)
+def test_a_media_type(on_bench, media_type, body, reason):
+    """A captive portal answers with a page of its own."""
+
+    async def test(bench):
+        server, _, _, exchange = connect(bench)
+        server.read()
+        server.answer(1, body, media_type=media_type)
+        assert exchange.done
+        assert (exchange.reply is None) is bool(reason)
+        assert exchange.reason.endswith(reason)
 
     on_bench(test, **OPTIONS)
 

@@ -70,6 +70,16 @@ def test_doh_method_get(files, ca):
     assert server.calls[0].headers[b":path"].startswith(b"/dns-query?dns=AAAB")
 
 
+def test_a_page_over_http3(files, ca):
+    server = Server(files, protocol="h3")
+    server.act = lambda call: call.respond("200", b"<html>", media_type="text/html")
+
+    async def scenario(client):
+        assert (await client.ask()).endswith(": content-type 'text/html'")
+
+    run(server, ca, scenario, transport="https3")
+
+
 @pytest.mark.parametrize("transport", PROTOCOLS)
 def test_replies_in_any_order_and_in_pieces(files, ca, transport):
     """A slow reply does not hold the others."""
@@ -222,7 +232,7 @@ def test_what_follows_a_cancelled_query_is_not_kept(files, ca, transport):
         if transport == "https3":
             stream._take_from_http(HeadersReceived([(b":status", b"200")], 0, stream_ended=False))
             stream._take_from_http(DataReceived(bytes(1000), 0, stream_ended=False))
-            assert stream._statuses == {}
+            assert stream._headers == {}
         else:
             stream._take_from_stream(StreamDataReceived(bytes(1000), False, 0))
         assert stream._replies == {}
