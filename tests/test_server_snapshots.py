@@ -244,18 +244,6 @@ def test_a_file_with_a_section_that_is_cut_off(tmp_path):
         state_files.read(path, BOTH)
 
 
-def test_files_of_killed_processes_are_removed(tmp_path):
-    old, recent, other = (
-        tmp_path / name for name in (".state.new-1", ".state.new-2", ".other.new-1")
-    )
-    for path in (old, recent, other):
-        path.write_bytes(b"")
-    for path in (old, other):
-        os.utime(path, (1, 1))
-    state_files.write(tmp_path / "state", PARTS)
-    assert sorted(tmp_path.iterdir()) == sorted([recent, other, tmp_path / "state"])
-
-
 def test_a_snapshot_in_memory():
     descriptor = state_memory.write(state_files.with_digest(PARTS))
     try:

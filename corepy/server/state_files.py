@@ -11,26 +11,21 @@ import contextlib
 import errno
 import os
 import stat
-import time
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin.writing import replace_file
 from corepy.server.snapshot import MAGIC, InvalidSnapshot, Selection, Snapshot, parse_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-_MODE: Final = 0o600
 _WRITABLE_BY_OTHERS: Final = 0o022
 _OWN: Final = (MAGIC, b"")
-_ABANDONED_AFTER: Final = 3600.0
-"""Age in seconds from which a temporary file was left by a process that was killed."""
-
 _LARGEST_REST: Final = 1 << 30
 """Limit of the sections that are not selected, in bytes: to read them takes a second."""
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read(path: Path, selection: Selection) -> Snapshot | None:
@@ -75,18 +70,7 @@ def write(path: Path, parts: Iterable[bytes], is_valid: Callable[[], bool] = lam
     is dropped if it is not valid any more when it is complete.
     """
     _require_own(path)
-    _remove_abandoned(path)
-    temporary = path.with_name(f"{_prefix(path)}{os.urandom(8).hex()}")
-    descriptor = os.open(temporary, _WRITE_FLAGS, _MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in with_digest(parts):
-                file.write(part)
-        if is_valid():
-            os.rename(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # it was renamed
-            os.unlink(temporary)
+    replace_file(path, with_digest(parts), is_durable=False, is_valid=is_valid)
 
 
 def with_digest(parts: Iterable[bytes]) -> Iterable[bytes]:
@@ -119,16 +103,3 @@ def _require_own(path: Path) -> None:
             raise FileExistsError(errno.EEXIST, "it is not a snapshot of corepy", str(path))
     finally:
         os.close(descriptor)
-
-
-def _prefix(path: Path) -> str:
-    return f".{path.name}.new-"
-
-
-def _remove_abandoned(path: Path) -> None:
-    limit = time.time() - _ABANDONED_AFTER  # time of day: the age of files
-    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.name.startswith(_prefix(path)) and entry.stat().st_mtime < limit:
-                    os.unlink(entry.path)

@@ -10,7 +10,6 @@ another user could have written is not read, and one with a single mistake is ig
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import io
@@ -21,11 +20,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corepy.plugin import in_thread
+from corepy.plugin.writing import replace_file
 from corepy_kubernetes.api_turns import Turns
 from corepy_kubernetes.item_lines import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from corepy_kubernetes.item_lines import Change
@@ -37,7 +37,6 @@ LARGEST: Final = 256 << 20
 LONGEST_READ: Final = 5.0
 """Seconds until a disk counts as gone: the API is watched only after the file was read."""
 
-_MODE: Final = 0o600
 _WRITABLE_BY_OTHERS: Final = 0o022
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _DIGEST: Final = 65
@@ -76,21 +75,15 @@ async def write(path: Path, cluster: str, changes: Iterable[Change]) -> None:
 
 def _replace(path: Path, lines: Iterable[bytes]) -> None:
     _require_own(path)
-    temporary = path.with_name(f".{path.name}.new")
-    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, _MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            digest = hashlib.sha256()
-            for line in lines:
-                digest.update(line)
-                file.write(line)
-            file.write(digest.hexdigest().encode() + b"\n")
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_file(path, _with_digest(lines), is_durable=False)
+
+
+def _with_digest(lines: Iterable[bytes]) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+        yield line
+    yield digest.hexdigest().encode() + b"\n"
 
 
 def _require_own(path: Path) -> None:

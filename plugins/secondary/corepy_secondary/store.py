@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.names import to_text
+from corepy.plugin.writing import PUBLIC, replace_file
 from corepy.zone import read_zone
 from corepy.zone.writer import zone_to_text
 
@@ -77,24 +78,10 @@ class Store:
         """
         path = self.path(zone.origin)
         self.folder.mkdir(parents=True, exist_ok=True)
-        # During an upgrade, two processes may write at the same time.
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        confirmed = time.time() - age  # time of day: as in `read`, which subtracts it
+        text = (line.encode() for line in zone_to_text(zone))
         with _writing:
-            self._write(zone, unfinished, path, age)
-
-    def _write(self, zone: Zone, unfinished: Path, path: Path, age: float) -> None:
-        try:
-            with unfinished.open("w", encoding="ascii") as file:
-                file.writelines(zone_to_text(zone))
-                file.flush()
-                os.fsync(file.fileno())
-            confirmed = time.time() - age  # time of day: as in `read`, which subtracts it
-            os.utime(unfinished, (confirmed, confirmed))
-            unfinished.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            raise
+            replace_file(path, text, mode=PUBLIC, modified=confirmed)
 
     def confirm(self, origin: bytes) -> bool:
         """Record that a primary server has confirmed the zone now; False if there is no file."""

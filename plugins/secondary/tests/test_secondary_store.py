@@ -69,9 +69,13 @@ def test_a_zone_is_written_and_read(store):
 
 
 def test_a_write_that_fails_leaves_the_file(store, monkeypatch):
+    def failing(zone):
+        yield "line"
+        raise ValueError(zone)
+
     store.write(version(7))
-    monkeypatch.setattr("corepy_secondary.store.zone_to_text", lambda zone: iter([1]))
-    with pytest.raises(TypeError):
+    monkeypatch.setattr("corepy_secondary.store.zone_to_text", failing)
+    with pytest.raises(ValueError, match="Zone"):
         store.write(version(8))
     assert store.read(ORIGIN).zone.serial == 7
     assert [it.name for it in store.folder.iterdir()] == ["example.org.zone"]

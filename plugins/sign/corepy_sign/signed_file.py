@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from corepy.dns.presentation import RecordError, entries, read_entry
 from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.errors import describe
 from corepy.plugin.reading import file_version, read_head
+from corepy.plugin.writing import PUBLIC, replace_file
 from corepy.zone import SOA, ZoneError, is_newer, read_zone
 from corepy.zone.signatures import Validity
 from corepy.zone.writer import record_to_text
@@ -50,7 +50,6 @@ HEAD: Final = 256 * 1024
 
 _LEAST_RRSIG: Final = 18
 _SERIAL_MASK: Final = 0xFFFFFFFF
-_TEMPORARY: Final = ".tmp"
 
 
 def time_of_day() -> int:
@@ -153,35 +152,9 @@ class SignedFile:
         return zone
 
     def _write(self, zone: Zone) -> None:
-        """Write the file, or leave the old one in an error or when stopped.
-
-        The temporary name is random, since the thread of the generation before may still write.
-        """
-        self._remove_leftovers()
-        unfinished = self.path.with_name(f"{self._temporary}{secrets.token_hex(8)}{_TEMPORARY}")
-        try:
-            with unfinished.open("w", encoding="ascii") as file:
-                file.writelines(f"{line}\n" for line in zone_lines(zone))
-                file.flush()
-                os.fsync(file.fileno())
-            if not self.is_stopped:
-                unfinished.replace(self.path)
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-
-    @property
-    def _temporary(self) -> str:
-        return f".{self.path.name}."
-
-    def _remove_leftovers(self) -> None:
-        """Remove unfinished files of processes that were killed, after a day."""
-        now = time_of_day()
-        for path in self.folder.iterdir():
-            if path.name.startswith(self._temporary) and path.name.endswith(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    if now - path.stat().st_mtime > DAY:
-                        path.unlink()
+        """Write the file, or leave the old one in an error or when stopped."""
+        text = (f"{line}\n".encode() for line in zone_lines(zone))
+        replace_file(self.path, text, mode=PUBLIC, is_valid=lambda: not self.is_stopped)
 
 
 def next_serial(now: int, before: int) -> int:

@@ -345,19 +345,6 @@ def test_two_generations_sign_at_the_same_time(tmp_path, key, monkeypatch):
     assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
 
 
-def test_leftovers_of_killed_processes(tmp_path, key):
-    file = signed_of(tmp_path, [key], SMALL)
-    names = [f".db.{it}.signed.0123.tmp" for it in ("example.org", "other.org")]
-    for name in names:
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1, 1))
-    (tmp_path / ".db.example.org.signed.new.tmp").touch()
-    file.sign()
-    assert sorted(it.name for it in tmp_path.iterdir()) == [
-        ".db.example.org.signed.new.tmp", names[1], "db", "db.example.org.signed",
-    ]  # fmt: skip
-
-
 def test_a_zone_that_cannot_be_signed(tmp_path, key, caplog, monkeypatch):
     """It is logged, tried again later, and changes nothing for other zones."""
     file = signed_of(tmp_path, [key], SMALL)

@@ -6,13 +6,13 @@ in one file, always fit.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin.reading import read_file
+from corepy.plugin.writing import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,15 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file, and create its folder; raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")  # under the lock, so there is one at a time
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()  # of a process that was killed; it may have another mode
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
+    replace_file(path, [json.dumps(content).encode()])
 
 
 class Lock:

@@ -103,7 +103,6 @@ def test_a_damaged_file_is_like_a_missing_one(settings, content, caplog):
 def test_files_are_private_and_replaced_at_once(tmp_path):
     path = tmp_path / "new" / "file.json"
     write_json(path, {"a": 1})
-    (path.parent / ".file.json.new").write_text("abandoned")
     write_json(path, {"a": 2})
     assert (read_json(path), path.stat().st_mode & 0o777) == ({"a": 2}, 0o600)
     assert [it.name for it in path.parent.iterdir()] == ["file.json"]

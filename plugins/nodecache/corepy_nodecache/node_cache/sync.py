@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import errno
 import os
-import secrets
 import signal
 import stat
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.commands.run_server import check_generated, quit_at_once
 from corepy.plugin import in_thread, plugin_logger
+from corepy.plugin.writing import PUBLIC, replace_file
 from corepy_nodecache import metrics
 from corepy_nodecache.lifecycle import remove_everything
 
@@ -166,7 +167,7 @@ def _written(made: GeneratedCorefile) -> str:
         if not _needs_write(path, text):
             return ""
         try:
-            _replace(path, text)
+            replace_file(Path(path), [text], mode=PUBLIC)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -186,19 +187,3 @@ def _needs_write(path: str, text: bytes) -> bool:
             return file.read() != text
     except FileNotFoundError:
         return True
-
-
-def _replace(path: str, text: bytes) -> None:
-    # Two pods may share the folder, and their processes the ID 1; O_EXCL refuses a link.
-    temporary = f"{path}.{secrets.token_hex(4)}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with open(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # else a power failure may leave an empty file of this name
-        os.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
