@@ -157,9 +157,9 @@ class HTTPClient:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         target = self.target
         if target.scheme == "https" and self._tls is None:
-            from ssl import create_default_context
+            from corepy.plugin.tls_client import system_context
 
-            self._tls = await in_thread(create_default_context)  # reads many files
+            self._tls = await in_thread(system_context)  # reads many files
         return await connect(target.host, target.port, self._timeout, self._tls)
 
     def close(self) -> None:

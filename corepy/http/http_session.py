@@ -311,9 +311,8 @@ class _Connection:
 
 
 async def _default_context() -> ssl.SSLContext:
-    from ssl import create_default_context
-
     from corepy.plugin import in_thread
+    from corepy.plugin.tls_client import system_context
 
-    context: ssl.SSLContext = await in_thread(create_default_context)  # reads many files
+    context: ssl.SSLContext = await in_thread(system_context)  # reads many files
     return context

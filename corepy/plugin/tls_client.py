@@ -57,6 +57,11 @@ def client_context(files: TLSFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
+def system_context() -> ssl.SSLContext:
+    """Return the context of a client without settings: it trusts the system's CAs."""
+    return client_context(TLSFiles(), ())
+
+
 def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
     def refuse_password() -> str:
         """Without it, OpenSSL would ask at the terminal, and the server would wait."""

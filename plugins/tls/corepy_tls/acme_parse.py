@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from corepy.http.http_client import parse_url
 from corepy.plugin import Root, parse_unsigned
+from corepy.plugin.tls_client import system_context
 from corepy_tls.acme_settings import AcmeConfigs, AcmeSettings, read_domain
 from corepy_tls.challenges import ChallengeHandler
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from corepy.plugin import Controller, Token
@@ -125,7 +126,7 @@ def roots_context(path: Path | None) -> ssl.SSLContext:
 
     Raises OSError, also for a file without certificates.
     """
-    context = ssl.create_default_context()
+    context = system_context()
     if path is not None:
         context.load_verify_locations(path)
     return context
