@@ -79,6 +79,9 @@ def test_keys_of_tls_are_written_nowhere(tmp_path, monkeypatch):
     """ssl.create_default_context would: for whoever sets the variable, but on a whole node."""
     keys = tmp_path / "keys"
     monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
-    program = "from corepy.testing import set_up; set_up('forward . tls://192.0.2.1')"
+    program = (
+        "from corepy.testing import set_up; set_up('forward . tls://192.0.2.1');"
+        "from corepy.plugin.tls_client import system_context; system_context()"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
     assert not keys.exists()
