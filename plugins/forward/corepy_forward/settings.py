@@ -18,9 +18,11 @@ from corepy_forward.targets import as_ip, parse_port, server_name, split_host_po
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
     from corepy_forward.quic_trust import TLSContext
     from corepy_forward.targets import ToAddress
+    from corepy_forward.validation.anchors import NegativeAnchor, TrustAnchors
+    from corepy_forward.validation.options import ValidationOptions
 
 MAX_TARGETS = 15
 """Maximum number of TOs in one line (setup.go)."""
@@ -93,6 +95,19 @@ class Settings:
 
     tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
+
+    validates: Token | None = None
+    """The token of `dnssec validate`."""
+
+    anchor_files: list[Token] = field(default_factory=list)
+    """The files with trust anchors; empty: the anchors of the root that are built in."""
+
+    anchor_state: Token | None = None
+    """The file with the states of the anchors' keys."""
+
+    negative_anchors: list[tuple[NegativeAnchor, Token]] = field(default_factory=list)
+    trust_anchors: TrustAnchors | None = None
+    """The trust anchors for validation, None without `dnssec validate`; created in setup."""
 
 
 class Policy(Protocol):
@@ -184,7 +199,15 @@ class Options:
             "source_address": self._source_address,
             "cookies": self._cookies,
             "random_case": lambda: self._flag("random_case"),
+            "dnssec": lambda: self._validation().dnssec(),
+            "trust_anchors_state": lambda: self._validation().trust_anchors_state(),
+            "negative_trust_anchors": lambda: self._validation().negative_trust_anchors(),
         }
+
+    def _validation(self) -> ValidationOptions:
+        from corepy_forward.validation.options import ValidationOptions
+
+        return ValidationOptions(self._c, self._settings)
 
     def _argument(self) -> str:
         return self._c.next_argument().text

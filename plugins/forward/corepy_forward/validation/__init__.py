@@ -1,0 +1,1 @@
+"""Validation of upstreams' replies with DNSSEC (`dnssec validate`)."""
