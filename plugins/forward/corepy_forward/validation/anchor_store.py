@@ -17,7 +17,7 @@ from corepy.dns.constants import TYPE_DNSKEY, TYPE_DS
 from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_from_text, rdata_to_text
 from corepy.plugin.reading import FileVersion, file_version
-from corepy_forward.validation.anchor import key_tag
+from corepy_forward.validation.anchor import key_tag, without_revocation
 from corepy_forward.validation.anchor_states import MOST_KEYS, State, TrackedKey
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "corepy trust anchors 1"
 MOST_BYTES: Final = 1 << 20
+_END_OF_TIME: Final = 1 << 37  # in the year 6325; later ones cannot be shown
 _WRITABLE_BY_OTHERS: Final = 0o022
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,7 +120,15 @@ def _zone(data: dict[str, Any]) -> ZoneState:
 
 def _key(data: dict[str, Any]) -> tuple[bytes, TrackedKey]:
     key = rdata_from_text(TYPE_DNSKEY, data["dnskey"])
-    return key, TrackedKey(State(data["state"]), int(data["since"]), int(data["until"]))
+    if key != without_revocation(key):
+        raise ValueError("a key is stored without the flag REVOKE")
+    return key, TrackedKey(State(data["state"]), _time(data["since"]), _time(data["until"]))
+
+
+def _time(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _END_OF_TIME:
+        raise ValueError("not a time")
+    return value
 
 
 def _as_data(zones: Zones) -> dict[str, Any]:
