@@ -13,6 +13,7 @@ from corepy.dns.presentation import rdata_from_text
 from corepy_forward.validation.anchor import (
     ROOT_ANCHORS,
     Configured,
+    Period,
     ds_of,
     key_tag,
     matches,
@@ -84,7 +85,7 @@ def key_digest(attributes: str = "", digest: str = DIGEST) -> str:
         (xml(key_digest(), "Example.ORG."), [EXAMPLE_DS]),
         (
             xml(key_digest('validFrom="1970-01-01T00:01:40+00:00" validUntil="1970-01-01T00:05Z"')),
-            [ROOT_DS._replace(period=(100.0, 300.0))],
+            [ROOT_DS._replace(period=Period(100.0, 300.0))],
         ),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",

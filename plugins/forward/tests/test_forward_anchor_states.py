@@ -262,6 +262,11 @@ def test_the_state_file_is_written_and_read(tmp_path: Path) -> None:
     assert read_states(path).zones == {}
 
 
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
 @pytest.mark.parametrize(
     ("prepare", "problem", "is_foreign"),
     [
@@ -271,7 +276,7 @@ def test_the_state_file_is_written_and_read(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes() + b"\xff"), "damaged", False),
         (lambda path: path.chmod(0o620), "other users may write it", True),
         (lambda path: path.rename(f"{path}2") and path.symlink_to(f"{path}2"), "a symbol", True),
-        (lambda path: path.unlink() or os.mkfifo(path, 0o600), "not a regular file", True),
+        (replace_by_fifo, "not a regular file", True),
         (lambda path: os.truncate(path, 2 << 20), "has 2097152 bytes", True),
     ],
     ids=["foreign", "cut", "nested", "bytes", "writable", "link", "fifo", "large"],

@@ -127,7 +127,8 @@ def _read_records(text: str) -> Iterator[Configured]:
             if state is None or state[1] in _UNBOUND_TRUSTED:
                 yield checked(record)
     except RecordError as error:
-        raise AnchorError(str(error), _line(text, error.offset or offset)) from None
+        problem = str(error) if error.rtype else f"not a DS or DNSKEY record: {error}"
+        raise AnchorError(problem, _line(text, error.offset or offset)) from None
     except AnchorError as error:
         error.line = _line(text, offset)
         raise

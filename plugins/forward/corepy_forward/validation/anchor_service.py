@@ -123,6 +123,7 @@ class AnchorService:
         self._problems: dict[bytes, str] = {}
         self._task: asyncio.Task[None] | None = None
         self._clock = _clock()
+        self._version = keeper.version
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
@@ -147,16 +148,20 @@ class AnchorService:
         self._task = asyncio.create_task(self._watch(context), name="trust anchors")
 
     async def _watch(self, context: LifecycleContext) -> None:
-        version = self.keeper.version
         while True:
-            self.look()
-            if self.file is not None and self.keeper.tracks:
-                await self._refresh()
-                self.file.save()
-            if version != self.keeper.version:
-                version = self.keeper.version
-                context.forget()
+            await self.check(context)
             await asyncio.sleep(INTERVAL)
+
+    async def check(self, context: LifecycleContext) -> None:
+        """Do what is due: read files, query keys, write the state file."""
+        self.look()
+        if self.file is not None and self.keeper.tracks:
+            self.file.save()
+            await self._refresh()
+            self.file.save()
+        if self._version != self.keeper.version:
+            self._version = self.keeper.version
+            context.forget()
 
     def look(self) -> None:
         """Compare files, clock and times with the last check."""
