@@ -14,14 +14,15 @@ from corepy.dns.constants import NOERROR, RCODES
 from corepy.plugin import parse_integer, parse_unsigned
 from corepy.plugin.tls_client import TLSFiles
 from corepy_forward.targets import as_ip, parse_port, server_name, split_host_port
+from corepy_forward.validation.validation_settings import ValidationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import Controller
     from corepy_forward.quic_trust import TLSContext
     from corepy_forward.targets import ToAddress
-    from corepy_forward.validation.anchors import NegativeAnchor, TrustAnchors
+    from corepy_forward.validation.anchors import TrustAnchors
     from corepy_forward.validation.options import ValidationOptions
 
 MAX_TARGETS = 15
@@ -96,16 +97,7 @@ class Settings:
     tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
 
-    validates: Token | None = None
-    """The token of `dnssec validate`."""
-
-    anchor_files: list[Token] = field(default_factory=list)
-    """The files with trust anchors; empty: the anchors of the root that are built in."""
-
-    anchor_state: Token | None = None
-    """The file with the states of the anchors' keys."""
-
-    negative_anchors: list[tuple[NegativeAnchor, Token]] = field(default_factory=list)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     trust_anchors: TrustAnchors | None = None
     """The trust anchors for validation, None without `dnssec validate`; created in setup."""
 
@@ -207,7 +199,7 @@ class Options:
     def _validation(self) -> ValidationOptions:
         from corepy_forward.validation.options import ValidationOptions
 
-        return ValidationOptions(self._c, self._settings)
+        return ValidationOptions(self._c, self._settings.validation)
 
     def _argument(self) -> str:
         return self._c.next_argument().text

@@ -100,26 +100,19 @@ class _Line:
 
     def _check_validation(self) -> None:
         """Create the trust anchors, if the line has `dnssec validate`."""
-        c, settings = self._c, self._settings
-        token = settings.validates
-        if token is None:
-            self._refuse_without_validation()
+        c, settings = self._c, self._settings.validation
+        if settings.token is None:
+            for token in settings.dependent:
+                problem = f"{token.text!r}: trust anchors have no effect without validation"
+                raise c.error(problem, token, "add the option: dnssec validate")
             return
         try:
             from corepy_forward.validation import handler as handler
             from corepy_forward.validation.options import make_anchors
         except ImportError as error:
             problem = f"dnssec validate needs {error.name}, which is not installed"
-            raise c.error(problem, token, "pip install 'corepy-dns[forward]'") from None
-        settings.trust_anchors = make_anchors(c, settings)
-
-    def _refuse_without_validation(self) -> None:
-        """Raise an error for options that have no effect without `dnssec validate`."""
-        settings = self._settings
-        tokens = [settings.anchor_state, *(token for _, token in settings.negative_anchors)]
-        for token in (it for it in tokens if it is not None):
-            problem = f"{token.text!r}: trust anchors have no effect without validation"
-            raise self._c.error(problem, token, "add the option: dnssec validate")
+            raise c.error(problem, settings.token, "pip install 'corepy-dns[forward]'") from None
+        self._settings.trust_anchors = make_anchors(c, settings)
 
     def _no_target(self, source: Token) -> CorefileError:
         """Return the error for a line with one argument, with a hint if that is an upstream."""

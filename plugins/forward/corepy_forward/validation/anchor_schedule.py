@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy_forward.validation.anchor_states import DAY
@@ -51,7 +51,7 @@ class Schedule:
 
     def succeeded(self, zone: bytes, seen: SeenKeys, now: float) -> None:
         """Enter that a validated set was received."""
-        wait = query_interval(seen, now) * (1 - _JITTER * random.random())  # noqa: S311
+        wait = query_interval(seen, now) * (1 - _JITTER * os.urandom(1)[0] / 256)
         self._due[zone] = _Due(now + wait, retry_interval(seen, now))
 
     def failed(self, zone: bytes, now: float) -> float:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from corepy.plugin import LifecycleContext
     from corepy.plugin.reading import FileVersion
+    from corepy_forward.validation.anchor import NegativeAnchor
     from corepy_forward.validation.anchor_updates import AnchorKeeper
-    from corepy_forward.validation.anchors import NegativeAnchor
 
     Fetch = Callable[[bytes], Awaitable[object]]
 
@@ -177,7 +177,8 @@ class AnchorService:
 
     def _report_expired(self) -> None:
         for anchor in self.negative:
-            if anchor.until <= time.time() and anchor not in self._expired:  # time of day
+            # time of day: the operator's date
+            if anchor.until <= time.time() and anchor not in self._expired:
                 self._expired.add(anchor)
                 log.warning("%s", _expired(anchor))
 

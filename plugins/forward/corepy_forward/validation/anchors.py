@@ -6,26 +6,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from corepy.dns.names import parent_offsets
 from corepy_forward.validation.anchor import Anchor as Anchor
+from corepy_forward.validation.anchor import NegativeAnchor as NegativeAnchor
 from corepy_forward.validation.anchor import SeenKeys as SeenKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corepy_forward.validation.anchor_service import AnchorService
-
-
-class NegativeAnchor(NamedTuple):
-    """A zone whose names are not validated (RFC 7646)."""
-
-    zone: bytes
-    """In wire form and lower case."""
-
-    until: float = float("inf")
-    """The time from which it has no effect, in seconds since 1970."""
 
 
 class TrustAnchors:

@@ -7,20 +7,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import ROOT, from_text, to_text
+from corepy_forward.validation.anchor import NegativeAnchor
 from corepy_forward.validation.anchor_files import read_anchor_file
 from corepy_forward.validation.anchor_records import AnchorError
 from corepy_forward.validation.anchor_reports import date
 from corepy_forward.validation.anchor_service import AnchorService
 from corepy_forward.validation.anchor_sources import AnchorSources
 from corepy_forward.validation.anchor_updates import AnchorKeeper
-from corepy_forward.validation.anchors import NegativeAnchor, TrustAnchors
+from corepy_forward.validation.anchors import TrustAnchors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.plugin import Controller, Token
-    from corepy_forward.settings import Settings
     from corepy_forward.validation.anchor_files import AnchorFile
+    from corepy_forward.validation.validation_settings import ValidationSettings
 
 _USAGE: Final = "dnssec validate [FILE...]"
 _UNTIL: Final = "until"
@@ -38,9 +39,9 @@ class AnchorServices:
 
 
 class ValidationOptions:
-    """Stores the options in the block of one line in its settings."""
+    """Parses the options in the block of one line."""
 
-    def __init__(self, controller: Controller, settings: Settings) -> None:
+    def __init__(self, controller: Controller, settings: ValidationSettings) -> None:
         """Parse the tokens of `controller` into `settings`."""
         self._c = controller
         self._settings = settings
@@ -51,12 +52,12 @@ class ValidationOptions:
         word, *files = self._c.arguments(1, hint=_USAGE)
         if word.text != "validate":
             raise self._c.error(f"dnssec: unknown word {word.text!r}", word, _USAGE)
-        self._settings.validates = token
-        self._settings.anchor_files += files
+        self._settings.token = token
+        self._settings.files += files
 
     def trust_anchors_state(self) -> None:
         """Parse `trust_anchors_state FILE`."""
-        self._settings.anchor_state = self._c.argument("trust_anchors_state FILE")
+        self._settings.state = self._c.argument("trust_anchors_state FILE")
 
     def negative_trust_anchors(self) -> None:
         """Parse `negative_trust_anchors ZONE... [until DATE]`."""
@@ -70,7 +71,7 @@ class ValidationOptions:
         for token in tokens:
             for zone in self._c.zones_of(token):
                 anchor = NegativeAnchor(from_text(zone).lower(), until)
-                self._settings.negative_anchors.append((anchor, token))
+                self._settings.negative.append((anchor, token))
 
     def _date(self, token: Token) -> float:
         """Return a date in seconds since 1970; without a zone it is in UTC."""
@@ -82,25 +83,25 @@ class ValidationOptions:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def make_anchors(controller: Controller, settings: Settings) -> TrustAnchors:
+def make_anchors(controller: Controller, settings: ValidationSettings) -> TrustAnchors:
     """Return the trust anchors for the options of a line; raises `CorefileError`."""
     _check_negative(controller, settings)
     service = _service(controller, settings)
-    negative = [anchor for anchor, _ in settings.negative_anchors]
+    negative = [anchor for anchor, _ in settings.negative]
     service.negative += negative
     return TrustAnchors(service, negative)
 
 
-def _service(controller: Controller, settings: Settings) -> AnchorService:
+def _service(controller: Controller, settings: ValidationSettings) -> AnchorService:
     services = controller.shared(AnchorServices)
-    paths = tuple(controller.path(token) for token in settings.anchor_files)
-    token = settings.anchor_state
+    paths = tuple(controller.path(token) for token in settings.files)
+    token = settings.state
     state = None if token is None else controller.path(token)
     service = services.services.get((paths, state))
     if service is None:
         files = {
             path: _read(controller, path, token)
-            for path, token in zip(paths, settings.anchor_files, strict=True)
+            for path, token in zip(paths, settings.files, strict=True)
         }
         if state is not None:
             _check_state(controller, services, paths, state, token)
@@ -138,9 +139,9 @@ def _check_state(
         raise controller.error(problem, token, "each set of trust anchors needs its own file")
 
 
-def _check_negative(controller: Controller, settings: Settings) -> None:
+def _check_negative(controller: Controller, settings: ValidationSettings) -> None:
     """Warn of negative trust anchors that have no effect or disable everything."""
-    for anchor, token in settings.negative_anchors:
+    for anchor, token in settings.negative:
         if anchor.zone == ROOT:
             controller.warn("a negative trust anchor for the root disables validation", token)
         if anchor.until <= time.time():  # time of day: the operator's date
