@@ -63,7 +63,7 @@ def _handler(controller: Controller, settings: Settings) -> Forward:
     handler = ValidatingForward(
         settings, controller.config, with_metadata, anchors=settings.trust_anchors
     )
-    settings.trust_anchors.service.fetchers.append(handler.refresh_anchor)
+    settings.trust_anchors.service.fetchers.append(handler.chain.refresh_anchor)
     return handler
 
 
