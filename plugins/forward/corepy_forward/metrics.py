@@ -69,6 +69,11 @@ DESIGNATED: Final = metrics.gauge(
     ("to", "protocol"),
     merge="max",
 )
+VERDICTS: Final = metrics.counter(
+    "coredns_forward_dnssec_validations_total",
+    "Replies validated with DNSSEC, by result.",
+    ("result",),
+)
 _shown: Final = Counter[str]()
 
 
