@@ -203,9 +203,21 @@ def test_the_anchors_of_the_root_are_built_in() -> None:
     found = TrustAnchors(AnchorService(AnchorKeeper(AnchorSources({}))))
     anchor = found.closest(EXAMPLE)
     assert anchor == Anchor(ROOT, tuple(it.rdata for it in ROOT_ANCHORS))
-    assert found.service.status() == {"trust anchors": {".": "20326, 38696"}, "problems": []}
+    assert found.service.status() == {
+        "state": "trust anchors . (20326, 38696)",
+        "problems": [],
+    }
     found.observe(ROOT, SeenKeys((ONE,), frozenset([ONE]), 0, 0))  # without a state file
     assert found.closest(EXAMPLE) is anchor
+
+
+def test_the_status_of_many_zones_is_short() -> None:
+    zones = {from_text(f"z{number}"): Anchor(ROOT) for number in range(7)}
+    found = lookup(zones)
+    found.keeper.sources.zones = {zone: [ROOT_ANCHORS[0]] for zone in zones}
+    state = found.service.status()["state"]
+    assert state.startswith("trust anchors z0. (20326), z1. (20326), ")
+    assert state.endswith("z4. (20326), and 2 more zones")
 
 
 def test_a_rollover_of_months(
@@ -504,7 +516,7 @@ def test_the_hooks_run_the_checks(anchor_file: Path, clock: Clock) -> None:
         assert read_states(state).zones == server.keeper.zones
         other = Server(anchor_file, clock)
         other.service.rehearse(other.context)
-        shown = other.service.status()["trust anchors"]
-        assert shown == {"example.org.": f"{key_tag(ONE)} valid since 2027-01-15"}
+        shown = other.service.status()["state"]
+        assert shown == f"trust anchors example.org. ({key_tag(ONE)} valid since 2027-01-15)"
 
     asyncio.run(test())

@@ -31,6 +31,9 @@ INTERVAL: Final = 10.0
 _TIMEOUT: Final = 60.0
 """Seconds that one attempt to query keys may take."""
 
+_MOST_SHOWN: Final = 5
+"""Zones in the status."""
+
 _STEP: Final = 60.0
 """Seconds by which the clock must differ between two checks to count as set."""
 
@@ -210,8 +213,11 @@ class AnchorService:
     @hookimpl
     def status(self) -> dict[str, Any]:
         """Return the anchors and their problems, for an operator."""
-        shown = {to_text(zone): self._shown(zone) for zone in self.keeper.anchors}
-        return {"trust anchors": shown, "problems": self.problems()}
+        zones = list(self.keeper.anchors)
+        shown = [f"{to_text(zone)} ({self._shown(zone)})" for zone in zones[:_MOST_SHOWN]]
+        if len(zones) > _MOST_SHOWN:
+            shown.append(f"and {len(zones) - _MOST_SHOWN} more zones")
+        return {"state": f"trust anchors {', '.join(shown)}", "problems": self.problems()}
 
     def _shown(self, zone: bytes) -> str:
         state = self.keeper.zones.get(zone)
