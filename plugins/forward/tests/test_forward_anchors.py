@@ -167,7 +167,10 @@ def test_the_deepest_anchor_above_a_name_is_found() -> None:
         "notexample.org": root,
     }.items():
         assert both.closest(from_text(name)) is found
-    assert lookup({EXAMPLE: example}).closest(from_text("example.com")) is None
+    only = lookup({EXAMPLE: example})
+    assert only.closest(from_text("example.com")) is None
+    assert only.explain(from_text("example.com")) == "none: no trust anchor is above the name"
+    assert only.explain(from_text("a.example.org")) == "from the trust anchor of example.org."
 
 
 @pytest.mark.parametrize(
@@ -197,6 +200,7 @@ def test_names_below_a_negative_anchor_are_not_validated(
     ]
     found = lookup({zone: Anchor(zone, (b"a",)) for zone in zones}, *negative)
     assert found.is_negative(from_text(name)) is expected
+    assert found.explain(from_text(name)).startswith("none: a negative" if expected else "from")
 
 
 def test_the_anchors_of_the_root_are_built_in() -> None:
