@@ -71,9 +71,11 @@ DESIGNATED: Final = metrics.gauge(
 )
 VERDICTS: Final = metrics.counter(
     "coredns_forward_dnssec_validations_total",
-    "Replies validated with DNSSEC, by result.",
+    "Replies that were validated with DNSSEC, by the result.",
     ("result",),
 )
+"""The results are "secure", "insecure", "bogus" and "indeterminate" (RFC 4033 section 5)."""
+
 _shown: Final = Counter[str]()
 
 

@@ -85,6 +85,16 @@ class Configured(NamedTuple):
 ROOT_ANCHORS: Final = tuple(Configured(ROOT, rdata, True) for rdata in BUILT_IN)
 
 
+class NegativeAnchor(NamedTuple):
+    """A zone whose names are not validated (RFC 7646)."""
+
+    zone: bytes
+    """In wire form and lower case."""
+
+    until: float = float("inf")
+    """The time from which it has no effect, in seconds since 1970."""
+
+
 class SeenKeys(NamedTuple):
     """A DNSKEY set that was received from an upstream."""
 

@@ -1,0 +1,253 @@
+"""`AnchorService`: the life of the trust anchors in a server: state file, timers and status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns.names import to_text
+from corepy.plugin import hookimpl, in_thread
+from corepy.plugin.errors import describe
+from corepy.plugin.reading import file_version
+from corepy_forward.validation.anchor_reports import date, log, shown_keys
+from corepy_forward.validation.anchor_store import StateError, read_states, write_states
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from corepy.plugin import LifecycleContext
+    from corepy.plugin.reading import FileVersion
+    from corepy_forward.validation.anchor import NegativeAnchor
+    from corepy_forward.validation.anchor_updates import AnchorKeeper
+
+    Fetch = Callable[[bytes], Awaitable[object]]
+
+INTERVAL: Final = 10.0
+"""Seconds between two checks of files and times."""
+
+_TIMEOUT: Final = 60.0
+"""Seconds that one attempt to query keys may take."""
+
+_STEP: Final = 60.0
+"""Seconds by which the clock must differ between two checks to count as set."""
+
+
+class StateFile:
+    """Keeps the state file and the states in memory the same."""
+
+    def __init__(self, path: Path, keeper: AnchorKeeper) -> None:
+        """Take the path and the states, without reading the file."""
+        self.path = path
+        self._keeper = keeper
+        self._version: FileVersion | None = None
+        self._is_foreign = False
+        self._problems = {"read": "", "write": ""}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """The reasons why the file is not read or not written."""
+        return [problem for problem in self._problems.values() if problem]
+
+    def read(self) -> None:
+        """Use the states in the file; a file that cannot be read counts as empty."""
+        try:
+            stored = read_states(self.path)
+        except StateError as error:
+            self._is_foreign = error.is_foreign
+            self._version = file_version(self.path)
+            end = "it is not used" if error.is_foreign else "it will be written anew"
+            self._note("read", f"the state file {str(self.path)!r}: {error}; {end}")
+            self._keeper.is_changed = self._keeper.tracks
+            return
+        self._is_foreign, self._version = False, stored.version
+        self._note("read", "")
+        if stored.zones or not self._keeper.zones:
+            self._keeper.adopt(stored.zones)
+        else:  # the file was removed or emptied, while the states in memory are complete
+            self._keeper.is_changed = self._keeper.tracks
+
+    def _note(self, action: str, problem: str) -> None:
+        """Store a problem or its end, and log a new problem."""
+        if problem and problem != self._problems[action]:
+            log.warning("%s", problem)
+        self._problems[action] = problem
+
+    def synchronize(self) -> None:
+        """Read the file again if another process has written it."""
+        is_behind = self._keeper.is_changed and not self._is_foreign
+        if self._task is None and not is_behind and file_version(self.path) != self._version:
+            self.read()
+
+    def save(self) -> None:
+        """Write the states in a thread if they have changed."""
+        if self._keeper.is_changed and self._task is None and not self._is_foreign:
+            self._task = asyncio.create_task(self._write(), name=f"write {self.path}")
+
+    async def _write(self) -> None:
+        keeper = self._keeper
+        try:
+            while keeper.is_changed:
+                keeper.is_changed = False
+                write = partial(write_states, self.path, keeper.zones)
+                self._version = await in_thread(write)
+                self._problems = {"read": "", "write": ""}
+        except OSError as error:
+            keeper.is_changed = True
+            reason = f"cannot write the state file {str(self.path)!r}: {error.strerror}"
+            self._note("write", f"{reason}; changes of trust anchors are lost at a restart")
+        finally:
+            self._task = None
+
+    async def close(self) -> None:
+        """Wait until a write in progress has ended."""
+        if self._task is not None:
+            await self._task
+
+
+class AnchorService:
+    """The hooks of the trust anchors that one or more `forward` lines share."""
+
+    def __init__(self, keeper: AnchorKeeper) -> None:
+        """Take the anchors; the hooks do the rest."""
+        self.keeper = keeper
+        self.file = None if keeper.state is None else StateFile(keeper.state, keeper)
+        self.fetchers: list[Fetch] = []
+        """Coroutine functions that query the keys of a zone and call `observe`."""
+
+        self.negative: list[NegativeAnchor] = []
+        self._expired: set[NegativeAnchor] = set()
+        self._problems: dict[bytes, str] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._clock = _clock()
+        self._version = keeper.version
+
+    @hookimpl
+    def before_listen(self, context: LifecycleContext) -> None:
+        """Read the state file."""
+        self.keeper.tracks = self.file is not None and context.process_group.is_leader
+        self._read()
+
+    @hookimpl
+    def rehearse(self, context: LifecycleContext) -> None:
+        """Read the state file, to answer a single query."""
+        self._read()
+
+    def _read(self) -> None:
+        if self.file is not None:
+            self.keeper.synchronize = self.file.synchronize
+            self.file.read()
+
+    @hookimpl
+    def serving(self, context: LifecycleContext) -> None:
+        """Start to watch files and keys; the state file is written now, to find problems early."""
+        self._clock = _clock()
+        self._task = asyncio.create_task(self._watch(context), name="trust anchors")
+
+    async def _watch(self, context: LifecycleContext) -> None:
+        while True:
+            await self.check(context)
+            await asyncio.sleep(INTERVAL)
+
+    async def check(self, context: LifecycleContext) -> None:
+        """Do what is due: read files, query keys, write the state file."""
+        self.look()
+        if self.file is not None and self.keeper.tracks:
+            self.file.save()
+            await self._refresh()
+            self.file.save()
+        if self._version != self.keeper.version:
+            self._version = self.keeper.version
+            context.forget()
+
+    def look(self) -> None:
+        """Compare files, clock and times with the last check."""
+        before, self._clock = self._clock, _clock()
+        step = (self._clock[0] - before[0]) - (self._clock[1] - before[1])
+        if abs(step) > _STEP:
+            self.keeper.shift(self._clock[0] - step, step)
+        self.keeper.sources.look()
+        self.keeper.synchronize()
+        self.keeper.expire()
+        self.keeper.rebuild()
+        self._report_expired()
+
+    def _report_expired(self) -> None:
+        for anchor in self.negative:
+            # time of day: the operator's date
+            if anchor.until <= time.time() and anchor not in self._expired:
+                self._expired.add(anchor)
+                log.warning("%s", _expired(anchor))
+
+    async def _refresh(self) -> None:
+        """Query the keys of the zones that are due."""
+        for zone in list(self.keeper.anchors):
+            if self.keeper.schedule.is_due(zone, time.time()):  # time of day: as in the keeper
+                await self._query(zone)
+
+    async def _query(self, zone: bytes) -> None:
+        schedule, now = self.keeper.schedule, time.time  # time of day: as in the keeper
+        problem = "no upstream was asked"
+        for fetch in self.fetchers:
+            try:
+                async with asyncio.timeout(_TIMEOUT):
+                    await fetch(zone)
+                problem = "no trusted key has signed them"
+            except Exception as error:
+                problem = describe(error)
+            if not schedule.is_due(zone, now()):
+                self._problems.pop(zone, None)
+                return
+        schedule.failed(zone, now())
+        text = f"trust anchors of {to_text(zone)}: the keys cannot be updated: {problem}"
+        if zone not in self._problems:
+            log.warning("%s", text)
+        self._problems[zone] = text
+
+    @hookimpl
+    def status(self) -> dict[str, Any]:
+        """Return the anchors and their problems, for an operator."""
+        shown = {to_text(zone): self._shown(zone) for zone in self.keeper.anchors}
+        return {"trust anchors": shown, "problems": self.problems()}
+
+    def _shown(self, zone: bytes) -> str:
+        state = self.keeper.zones.get(zone)
+        if state is not None and state.keys:
+            return shown_keys(state.keys)
+        return ", ".join(it.name.rpartition(" ")[2] for it in self.keeper.sources.zones[zone])
+
+    def problems(self) -> list[str]:
+        """Return a line for each problem."""
+        keeper = self.keeper
+        names = [to_text(zone) for zone in keeper.deleted]
+        unusable = [to_text(it.zone) for it in keeper.anchors.values() if not (it.ds or it.dnskeys)]
+        return [
+            *keeper.sources.problems,
+            *(self.file.problems if self.file is not None else ()),
+            *(f"all trust anchors of {it} were revoked: it is not validated" for it in names),
+            *(f"no trust anchor of {it} is valid now: its names are bogus" for it in unusable),
+            *self._problems.values(),
+            *(_expired(anchor) for anchor in sorted(self._expired)),
+        ]
+
+    @hookimpl
+    async def shutdown(self) -> None:
+        """Stop the timers, and complete a write in progress."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.file is not None:
+            await self.file.close()
+
+
+def _clock() -> tuple[float, float]:
+    """Return the time of day, and a time that is not set, both in seconds."""
+    # time of day: compared with the other one, to notice that it was set
+    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _expired(anchor: NegativeAnchor) -> str:
+    name = to_text(anchor.zone)
+    return f"the negative trust anchor {name} has expired on {date(anchor.until)}"

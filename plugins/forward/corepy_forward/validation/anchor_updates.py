@@ -1,0 +1,180 @@
+"""`AnchorKeeper`: the current trust anchors, from files and from the DNSKEY sets of their zones.
+
+Without a state file, the anchors are those of the files. With one, new keys of a zone are trusted
+after 30 days, and revoked keys are not (RFC 5011). A configured anchor is always trusted unless its
+key was revoked.
+
+The processes of a server, and the generations before and after a reload, share the state file. The
+leader alone writes it; all of them read it again when it has changed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from corepy.dns.names import to_text
+from corepy_forward.validation.anchor import Anchor
+from corepy_forward.validation.anchor_reports import log, report_changes
+from corepy_forward.validation.anchor_schedule import Schedule
+from corepy_forward.validation.anchor_states import (
+    GONE,
+    TRUSTED,
+    advance,
+    changes,
+    expire,
+    is_signed,
+    shift,
+)
+from corepy_forward.validation.anchor_store import ZoneState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from corepy_forward.validation.anchor import Configured, SeenKeys
+    from corepy_forward.validation.anchor_sources import AnchorSources
+    from corepy_forward.validation.anchor_states import Keys
+    from corepy_forward.validation.anchor_store import Zones
+
+_SHORTEST_KEY = 5
+
+
+class AnchorKeeper:
+    """The trust anchors of all zones; `AnchorService` calls it from hooks and timers."""
+
+    def __init__(self, sources: AnchorSources, state: Path | None = None) -> None:
+        """Begin with the configured anchors; `state` is the path of the state file."""
+        self.sources = sources
+        self.state = state
+        self.zones: Zones = {}
+        self.anchors: dict[bytes, Anchor] = {}
+        self.deleted: tuple[bytes, ...] = ()
+        """Zones whose keys were all revoked: they have no anchor (RFC 5011 section 5)."""
+
+        self.version = 0
+        self.schedule = Schedule()
+        self.is_changed = False
+        """Whether the state file is to be written."""
+
+        self.tracks = False
+        """Whether this process tracks keys, as the leader of a server with a state file."""
+
+        self.synchronize: Callable[[], object] = lambda: None
+        """Reads the state file if another process has written it."""
+
+        self.rebuild()
+
+    def observe(self, zone: bytes, seen: SeenKeys) -> None:
+        """Track the keys of a zone by a DNSKEY set that was just received."""
+        if self.state is None or zone not in self.sources.zones:
+            return
+        self.synchronize()
+        if self.tracks:
+            keys = tuple(key for key in seen.keys if len(key) >= _SHORTEST_KEY)
+            signers = seen.signers.intersection(keys)
+            self._advance(zone, seen._replace(keys=keys, signers=signers))
+
+    def _advance(self, zone: bytes, seen: SeenKeys) -> None:
+        now = time.time()  # time of day: RFC 5011 compares it with times in the state file
+        before = self._keys(zone)
+        is_configured = self._is_configured(zone, now)
+        if is_signed(before, seen, is_configured):
+            self.schedule.succeeded(zone, seen, now)
+        self._replace(zone, advance(before, seen, is_configured, int(now)))
+
+    def _keys(self, zone: bytes) -> Keys:
+        return self.zones[zone].keys if zone in self.zones else {}
+
+    def _is_configured(self, zone: bytes, now: float) -> Callable[[bytes], bool]:
+        usable = _usable(self.sources.zones[zone], now)
+        return lambda key: any(anchor.matches(key) for anchor in usable)
+
+    def _replace(self, zone: bytes, keys: Keys) -> None:
+        """Replace the states of a zone's keys, and report the changes."""
+        before = self._keys(zone)
+        state = ZoneState(self._origins(zone), keys)
+        if self.zones.get(zone) == state:
+            return
+        self.zones = self.zones | {zone: state}
+        self.is_changed = True
+        report_changes(zone, keys, changes(before, keys))
+        self.rebuild()
+
+    def _origins(self, zone: bytes) -> frozenset[bytes]:
+        return frozenset(anchor.identity for anchor in self.sources.zones[zone])
+
+    def expire(self) -> None:
+        """Remove the revoked keys whose hold-down time has ended."""
+        now = int(time.time())  # time of day: as in `observe`
+        for zone in self.zones if self.tracks else ():
+            if zone in self.sources.zones:
+                self._replace(zone, expire(self._keys(zone), now))
+
+    def shift(self, before: float, seconds: float) -> None:
+        """Move hold-down times with the clock, which was set from `before` by `seconds`."""
+        zones = {
+            name: zone._replace(keys=shift(zone.keys, int(before), int(seconds)))
+            for name, zone in self.zones.items()
+        }
+        if self.tracks and zones != self.zones:
+            self.zones, self.is_changed = zones, True
+
+    def adopt(self, stored: Zones) -> None:
+        """Use the states that were read from the file, as far as they belong to the anchors.
+
+        A key that is known to be revoked stays so.
+        """
+        zones: Zones = {}
+        for name in self.sources.zones:
+            origins = self._origins(name)
+            known = stored.get(name, ZoneState(origins, {}))
+            keys = known.keys
+            if not origins & known.origins:
+                log.warning(
+                    "trust anchors of %s: the state file is of other anchors; it is not used",
+                    to_text(name),
+                )
+                keys = _gone(keys)
+            kept = _gone(self._keys(name))
+            zones[name] = ZoneState(origins, keys | {k: kept[k] for k in kept.keys() - _gone(keys)})
+        self.is_changed = self.tracks and zones != stored
+        self.zones = zones
+        self.rebuild()
+
+    def rebuild(self) -> bool:
+        """Compute the anchors from files and states; return whether they have changed."""
+        now = time.time()  # time of day: anchors of IANA have periods of validity
+        anchors, deleted = {}, []
+        for zone, configured in self.sources.zones.items():
+            anchor = _combine(zone, configured, self._keys(zone), now)
+            if anchor is None:
+                deleted.append(zone)
+            else:
+                anchors[zone] = anchor
+        if anchors == self.anchors:
+            return False
+        self.anchors, self.deleted = anchors, tuple(deleted)
+        self.version += 1
+        return True
+
+
+def _usable(configured: Iterable[Configured], now: float) -> list[Configured]:
+    return [it for it in configured if it.period.begins <= now < it.period.ends]
+
+
+def _gone(keys: Keys) -> Keys:
+    return {key: it for key, it in keys.items() if it.state in GONE}
+
+
+def _combine(zone: bytes, configured: list[Configured], keys: Keys, now: float) -> Anchor | None:
+    """Return the anchor of a zone, None if all of its keys were revoked."""
+    gone = _gone(keys)
+    alive = [it for it in configured if not any(it.matches(key) for key in gone)]
+    trusted = [key for key, it in keys.items() if it.state in TRUSTED]
+    if not alive and not trusted:
+        return None
+    usable = _usable(alive, now)
+    ds = tuple(it.rdata for it in usable if it.is_ds)
+    dnskeys = [it.rdata for it in usable if not it.is_ds]
+    return Anchor(zone, ds, tuple(dict.fromkeys([*dnskeys, *trusted])))
