@@ -31,7 +31,9 @@ www A 192.0.2.1
 *.wild A 192.0.2.2
 mail.ent A 192.0.2.3
 """
-RICH = SMALL + """\
+RICH = (
+    SMALL
+    + """\
 www TXT "text"
 @ MX 10 Mail
 *.wild TXT "wild"
@@ -47,6 +49,7 @@ unsigned NS ns.unsigned
 ns.unsigned A 127.0.0.1
 long TXT "{long}"
 """.replace("{long}", '" "'.join(["x" * 250] * 8))
+)
 PARENT = """\
 @ SOA ns.test. h.test. 1 3600 3600 3600 300
 @ NS ns.test.
@@ -157,7 +160,9 @@ FRAMES = [Zone("test.", PARENT, "split"), Zone(".", PARENT, "split")]
 def run(program, *arguments):
     found = shutil.which(program, path=PATH)
     assert found is not None, f"{program} is missing"
-    done = subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [found, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
     return done.stdout
 
@@ -243,13 +248,18 @@ class World:
         digest = hashlib.sha1(from_text(name) + rdata).hexdigest()
         return [*lines, f"{name} DS {key_tag(rdata)} {key[2]} 1 {digest}"]
 
-    @property
-    def anchor_rdata(self):
-        """The rdata of the root's DS records."""
-        return tuple(
-            int(tag).to_bytes(2, "big") + bytes((int(algorithm), int(kind))) + bytes.fromhex(digest)
-            for _, _, tag, algorithm, kind, digest in (it.split() for it in self.root_ds)
-        )
+    def anchors(self, zone="."):
+        """Return the path of a file with the trust anchor of a zone."""
+        path = self.folder / f"anchor-{zone}"
+        path.write_text("\n".join(it for it in self._ds(zone) if it.split()[4] == "2") + "\n")
+        return path
+
+    def corefile(self, *upstreams, options="", plugins="", zone=".", anchor="."):
+        """Return a Corefile with a validating forwarder to some upstreams."""
+        to = " ".join(it.to for it in upstreams)
+        options = f"dnssec validate {self.anchors(anchor)}\nmax_fails 0\n{options}"
+        forward = f"forward {zone} {to} {{\n{options}\n}}"
+        return f".:0 {{\nbind 127.0.0.1\n{plugins}\n{forward}\n}}\n"
 
     @contextlib.contextmanager
     def serve(self):
@@ -273,6 +283,22 @@ class World:
         anchors = "".join(f'    trust-anchor: "{it}"\n' for it in self.root_ds)
         with unbound(self.folder, "validator iterator", text, anchors) as address:
             yield address
+
+
+def verdict(reply):
+    """Return "secure", "insecure" or "bogus" for a reply to a query with DO, and its rcode."""
+    rcode = reply.header.rcode
+    kind = "bogus" if rcode == 2 else "secure" if reply.header.ad else "insecure"
+    return kind, rcode
+
+
+def ede_of(reply):
+    """Return the code and text of the extended error of a reply; None without one."""
+    for record in reply.ar:
+        for option in record.rdata if record.rtype == 41 else ():
+            if option.code == 15:
+                return int.from_bytes(option.data[:2], "big"), option.data[2:].decode()
+    return None
 
 
 @contextlib.contextmanager
