@@ -9,26 +9,19 @@ signatures, which is valid only below a delegation that is proven to be insecure
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns import Request
 from corepy.dns import constants as c
-from corepy.dns.edns import (
-    EDE_DNSKEY_MISSING,
-    EDE_NO_ZONE_KEY_BIT_SET,
-    EDE_NSEC_MISSING,
-    EDE_RRSIGS_MISSING,
-    EDE_UNSUPPORTED_DNSKEY_ALGORITHM,
-    EDE_UNSUPPORTED_DS_DIGEST_TYPE,
-)
+from corepy.dns.edns import EDE_DNSKEY_MISSING
 from corepy.dns.message import query
-from corepy.dns.names import is_subdomain, parent_offsets
+from corepy.dns.names import parent_offsets
 from corepy_forward.validation.anchor import SeenKeys
-from corepy_forward.validation.checking import Checker, signers_of
-from corepy_forward.validation.proofs import Proofs, denying_zones
-from corepy_forward.validation.public_keys import Delegation, ZoneKey, flaw, matches, usable_keys
+from corepy_forward.validation.checking import Checker
+from corepy_forward.validation.delegated import Delegated
+from corepy_forward.validation.entries import Entry, Kind, trusted_keys, unsupported
+from corepy_forward.validation.public_keys import Delegation, flaw, matches, usable_keys
 from corepy_forward.validation.upstream_queries import Query, ask, message_of
 from corepy_forward.validation.verdicts import (
     INSECURE,
@@ -60,27 +53,8 @@ BOGUS_FOR: Final = 10.0
 RENEWED_AFTER: Final = 10.0
 """Seconds after which keys are fetched again if they do not fit a signature: a rollover."""
 
-_MOST_KEYS: Final = 8
-"""Keys that match the DS records or the anchor, and are tried for the DNSKEY set."""
-
-
-class Kind(Enum):
-    """The facts about a name."""
-
-    SECURE = "a secure zone begins there"
-    INSECURE = "it is in an insecure zone"
-    INSIDE = "no zone begins there"
-    ABSENT = "it does not exist"
-
-
-class Entry(NamedTuple):
-    """The facts about a name, for the cache."""
-
-    kind: Kind
-    ttl: float
-    """Seconds for which they are valid."""
-    keys: tuple[ZoneKey, ...] = ()
-    verdict: Security = INSECURE
+_MOST_REPORTED: Final = 16
+"""Keys of an anchor's zone whose signatures are checked for RFC 5011."""
 
 
 class _Cached(NamedTuple):
@@ -181,14 +155,14 @@ class Chain:
             return Entry(Kind.INSECURE, LONGEST)
         if anchor.zone == name:
             return await self._anchored(anchor, request, work)
-        return await _Delegated(self, anchor, name, request, work).find()
+        return await Delegated(self, anchor, name, request, work).find()
 
     async def _anchored(self, anchor: Anchor, request: Request, work: Work) -> Entry:
         """Return the keys of the zone of a trust anchor."""
         delegation = Delegation.of(anchor.ds)
         known = [it for it in anchor.dnskeys if flaw(it) is None]
         if not (delegation.usable or known) and (anchor.ds or anchor.dnskeys):
-            return Entry(Kind.INSECURE, LONGEST, verdict=_unsupported(anchor.zone, delegation))
+            return Entry(Kind.INSECURE, LONGEST, verdict=unsupported(anchor.zone, delegation))
 
         def is_trusted(rdata: bytes) -> bool:
             return rdata in known or any(
@@ -207,7 +181,7 @@ class Chain:
             if found is None:
                 raise Bogus(f"{shown(zone)} has no DNSKEY", EDE_DNSKEY_MISSING)
             await self._report(zone, found, work)
-            trusted = _trusted(zone, found, is_trusted)
+            trusted = trusted_keys(zone, found, is_trusted)
             proven = await self.checker.prove(found, zone, trusted, time(), work)
             return Entry(Kind.SECURE, proven.ttl, tuple(usable_keys(found.rdatas)))
 
@@ -218,7 +192,7 @@ class Chain:
         anchor = self.anchors.closest(zone)
         if anchor is None or anchor.zone != zone:
             return
-        keys = usable_keys(found.rdatas[:_MOST_KEYS], revoked=True)
+        keys = usable_keys(found.rdatas[:_MOST_REPORTED], revoked=True)
         signed = await self.checker.signers(found, zone, keys, time(), work)
         if signed:
             proven = signed[0][1]
@@ -261,7 +235,7 @@ class Chain:
     async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
         """Return the verdict if a name is at or below an insecure delegation; None if not.
 
-        Raises Bogus.
+        Raises Bogus if a zone above the name is bogus.
         """
         if self.anchors.is_negative(name):
             return INSECURE
@@ -272,7 +246,14 @@ class Chain:
         for offset in reversed(parent_offsets(name)):
             if offset > last:
                 continue
-            entry = await self.entry(name[offset:], request, work)
+            try:
+                entry = await self.entry(name[offset:], request, work)
+            except Indeterminate:
+                raise
+            except Bogus:
+                if offset:
+                    raise
+                return None  # nothing proves that the name is a delegation
             if entry.kind is Kind.INSECURE:
                 return entry.verdict
             if entry.kind is Kind.ABSENT:
@@ -283,141 +264,6 @@ class Chain:
         """Stop all queries."""
         for task in self._tasks.values():
             task.cancel()
-
-
-class _Delegated:
-    """Finds the facts about a name below a trust anchor, by its DS records."""
-
-    def __init__(
-        self, chain: Chain, anchor: Anchor, name: bytes, request: Request, work: Work
-    ) -> None:
-        self._chain = chain
-        self._anchor = anchor
-        self._name = name
-        self._request = request
-        self._work = work
-
-    async def find(self) -> Entry:
-        """Return the facts; raises Bogus."""
-        fetch = self._chain.fetch
-        return await fetch(self._name, c.TYPE_DS, self._delegation, self._request, self._work)
-
-    async def _delegation(self, message: Message) -> Entry:
-        ds = message.answer_set(self._name, c.TYPE_DS)
-        if ds is not None:
-            return await self._with_ds(ds)
-        alias = message.answer_set(self._name, c.TYPE_CNAME)
-        if alias is not None:
-            return await self._with_alias(alias)
-        return await self._without_ds(message)
-
-    async def _parent(self, zones: list[bytes]) -> tuple[bytes, Entry] | None:
-        """Return the first of `zones` that may be the parent, and its facts."""
-        for zone in zones:
-            if (
-                zone != self._name
-                and is_subdomain(self._name, zone)
-                and is_subdomain(zone, self._anchor.zone)
-            ):
-                return zone, await self._chain.entry(zone, self._request, self._work)
-        return None
-
-    async def _verified(self, found: RecordSet) -> Entry | float:
-        """Return the TTL of a set that the parent has signed; the facts if that is insecure."""
-        parent = await self._parent(signers_of(found))
-        if parent is None:
-            title = f"{found.title} of {shown(self._name)}"
-            return await self._unsigned(f"{title} has no signature", EDE_RRSIGS_MISSING)
-        zone, entry = parent
-        if entry.kind is Kind.INSECURE:
-            return entry
-        _require_zone(zone, entry, found)
-        checker = self._chain.checker
-        proven = await checker.prove(found, zone, entry.keys, time(), self._work)
-        if proven.is_expanded(found.owner):
-            raise Bogus(f"{found.title} of {shown(self._name)} is made from a wildcard")
-        return min(proven.ttl, entry.ttl)
-
-    async def _with_ds(self, ds: RecordSet) -> Entry:
-        verified = await self._verified(ds)
-        if isinstance(verified, Entry):
-            return verified
-        name, delegation = self._name, Delegation.of(ds.rdatas)
-        if not delegation.usable:
-            return Entry(Kind.INSECURE, verified, verdict=_unsupported(name, delegation))
-
-        def is_trusted(rdata: bytes) -> bool:
-            return any(matches(it, name, rdata) for it in delegation.usable)
-
-        found = await self._chain.keys(name, is_trusted, self._request, self._work)
-        return found._replace(ttl=min(found.ttl, verified))
-
-    async def _with_alias(self, alias: RecordSet) -> Entry:
-        """Return the facts about a name with a CNAME record: no zone begins there.
-
-        An unsigned one is from an insecure zone whose parent has no DS records for it.
-        """
-        verified = await self._verified(alias)
-        return verified if isinstance(verified, Entry) else Entry(Kind.INSIDE, verified)
-
-    async def _without_ds(self, message: Message) -> Entry:
-        parent = await self._parent(denying_zones(message))
-        if parent is None:
-            text = f"the denial of DS of {shown(self._name)} has no signature"
-            return await self._unsigned(text, EDE_NSEC_MISSING)
-        zone, entry = parent
-        if entry.kind is Kind.INSECURE:
-            return entry
-        _require_zone(zone, entry, None)
-        checker, work = self._chain.checker, self._work
-        proofs = await Proofs.read(message, zone, entry.keys, checker, time(), work)
-        ttl = min([entry.ttl, *(it.ttl for it in proofs.sets.values())])
-        cut = proofs.no_ds(self._name)
-        if isinstance(cut, Security):
-            return Entry(Kind.INSECURE, ttl, verdict=cut)
-        if cut.is_insecure:
-            return Entry(Kind.INSECURE, ttl)
-        return Entry(Kind.INSIDE if cut.exists else Kind.ABSENT, ttl)
-
-    async def _unsigned(self, text: str, ede: int) -> Entry:
-        """Return the facts if the name is below an insecure delegation; raises Bogus else."""
-        above = self._name[self._name[0] + 1 :]
-        verdict = await self._chain.insecure_above(above, self._request, self._work)
-        if verdict is None:
-            raise Bogus(text, ede)
-        return Entry(Kind.INSECURE, SHORTEST, verdict=verdict)
-
-
-def _require_zone(zone: bytes, entry: Entry, found: RecordSet | None) -> None:
-    """Raise Bogus unless a signer is a secure zone."""
-    if entry.kind is not Kind.SECURE:
-        title = "denial" if found is None else f"{found.title} of {shown(found.owner)}"
-        raise Bogus(f"{title} is signed by {shown(zone)}, where no zone begins")
-
-
-def _trusted(
-    zone: bytes, found: RecordSet, is_trusted: Callable[[bytes], bool]
-) -> tuple[ZoneKey, ...]:
-    """Return the usable keys that match the DS records or the anchor; raises Bogus if none do."""
-    matching = [it for it in dict.fromkeys(found.rdatas) if is_trusted(it)][:_MOST_KEYS]
-    if not matching:
-        raise Bogus(f"no DNSKEY of {shown(zone)} matches its DS or anchor", EDE_DNSKEY_MISSING)
-    flaws = [flaw(it) for it in matching]
-    keys = tuple(ZoneKey(it) for it, why in zip(matching, flaws, strict=True) if why is None)
-    if not keys:
-        has_no_bit = not any(it[0] & 1 for it in matching)
-        ede = EDE_NO_ZONE_KEY_BIT_SET if has_no_bit else EDE_DNSKEY_MISSING
-        raise Bogus(f"the DNSKEY of {shown(zone)} is not usable: {flaws[0]}", ede)
-    return keys
-
-
-def _unsupported(zone: bytes, delegation: Delegation) -> Security:
-    """Return the verdict about a zone without DS records that can be used (RFC 4035 5.2)."""
-    if delegation.has_known_algorithm:
-        text = f"no digest type of the DS of {shown(zone)} is supported"
-        return Security(False, EDE_UNSUPPORTED_DS_DIGEST_TYPE, text)
-    text = f"no algorithm of the DS of {shown(zone)} is supported"
-    return Security(False, EDE_UNSUPPORTED_DNSKEY_ALGORITHM, text)
 
 
 def _retrieve(task: asyncio.Task[Entry]) -> None:

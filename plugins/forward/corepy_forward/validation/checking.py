@@ -58,7 +58,11 @@ class Signature(NamedTuple):
         """Parse rdata of at least 19 bytes; raises FormError."""
         signer, end = read_name(rdata, _FIXED)
         signer = signer.lower()
-        return cls(*_unpack(rdata), signer, rdata[:_FIXED] + signer, rdata[end:])
+        covered, algorithm, labels, ttl, expiration, inception, tag = _unpack(rdata)
+        return cls(
+            covered, algorithm, labels, ttl, expiration, inception, tag,
+            signer, rdata[:_FIXED] + signer, rdata[end:],
+        )  # fmt: skip
 
 
 def signers_of(record_set: RecordSet) -> list[bytes]:

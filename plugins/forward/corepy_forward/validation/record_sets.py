@@ -97,10 +97,9 @@ class Message:
 
 def _records(wire: bytes) -> Iterator[Record]:
     reader = NameReader(wire)
-    count = 0
-    for section, rtype, rclass, ttl_at, start, length, owner_at, _ in walk(wire):
-        count += 1
-        if count > MOST_RECORDS:
+    for count, record in enumerate(walk(wire)):
+        section, rtype, rclass, ttl_at, start, length, owner_at, _ = record
+        if count >= MOST_RECORDS:
             raise FormError(f"more than {MOST_RECORDS} records")
         if rclass != c.CLASS_IN:
             raise FormError("a record has another class than the question")

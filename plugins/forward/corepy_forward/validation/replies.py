@@ -14,15 +14,16 @@ from corepy.dns.edns import EDE_NSEC_MISSING, EDE_RRSIGS_MISSING
 from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME, is_subdomain, parent_offsets
 from corepy.dns.wire import read_name
-from corepy_forward.validation.chain import Kind
 from corepy_forward.validation.checking import signers_of
+from corepy_forward.validation.entries import Kind
 from corepy_forward.validation.proofs import Proofs, denying_zones
 from corepy_forward.validation.verdicts import INSECURE, SECURE, Bogus, Security, shown, weakest
 
 if TYPE_CHECKING:
     from corepy.dns import Request
-    from corepy_forward.validation.chain import Chain, Entry
+    from corepy_forward.validation.chain import Chain
     from corepy_forward.validation.checking import Proven
+    from corepy_forward.validation.entries import Entry
     from corepy_forward.validation.record_sets import Message, RecordSet
     from corepy_forward.validation.work import Work
 

@@ -12,9 +12,7 @@ from corepy_forward.validation.record_sets import Message
 from corepy_forward.validation.verdicts import Indeterminate, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from corepy.dns import Reply, Request
+    from corepy.dns import Request
     from corepy_forward.attempt import UpstreamLike
     from corepy_forward.exchange import Exchange
     from corepy_forward.pool import Pool
@@ -77,17 +75,12 @@ def _begin(pool: Pool, query: Query) -> Exchange:
 
 
 async def _end_of(pool: Pool, exchange: Exchange) -> Exchange:
-    wait: Callable[[Reply | None], Reply | None] = _nothing
-    pending = Pending(pool.wakeups, wait)
+    pending = Pending(pool.wakeups, lambda _: None)
     exchange.waiters.append(pending)
     if exchange.done:
         pending.wake()
     await pending
     return exchange
-
-
-def _nothing(_: Reply | None) -> None:
-    """The step of a wait whose result is the exchange."""
 
 
 def message_of(exchange: Exchange, name: bytes, rtype: int) -> Message:
