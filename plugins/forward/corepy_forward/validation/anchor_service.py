@@ -128,6 +128,12 @@ class AnchorService:
         self._clock = _clock()
         self._version = keeper.version
 
+    def add_negative(self, anchors: list[NegativeAnchor]) -> None:
+        """Report when these anchors expire; the setup has warned of those that have."""
+        self.negative += anchors
+        # time of day: the operator's date
+        self._expired.update(it for it in anchors if it.until <= time.time())
+
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Read the state file."""
@@ -199,8 +205,10 @@ class AnchorService:
                 async with asyncio.timeout(_TIMEOUT):
                     await fetch(zone)
                 problem = "no trusted key has signed them"
+            except TimeoutError:
+                problem = f"no reply within {_TIMEOUT:g} seconds"
             except Exception as error:
-                problem = describe(error)
+                problem = str(error) or describe(error)
             if not schedule.is_due(zone, now()):
                 self._problems.pop(zone, None)
                 return

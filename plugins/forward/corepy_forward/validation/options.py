@@ -88,7 +88,7 @@ def make_anchors(controller: Controller, settings: ValidationSettings) -> TrustA
     _check_negative(controller, settings)
     service = _service(controller, settings)
     negative = [anchor for anchor, _ in settings.negative]
-    service.negative += negative
+    service.add_negative(negative)
     return TrustAnchors(service, negative)
 
 
