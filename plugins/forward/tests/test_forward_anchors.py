@@ -437,6 +437,27 @@ def test_states_of_other_anchors_are_not_used(anchor_file: Path, clock: Clock) -
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("runs", [True, False], ids=["while it runs", "while it is stopped"])
+def test_an_anchor_that_the_operator_removes_is_not_trusted(
+    anchor_file: Path, clock: Clock, runs: bool
+) -> None:
+    write_anchors(anchor_file, ONE, TWO)
+
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        server.keys = [ONE, TWO, THREE]
+        await server.run(32)
+        assert server.trusted == [1, 2, 3]
+        write_anchors(anchor_file, ONE)
+        server = server if runs else Server(anchor_file, clock)
+        server.keys = [ONE, TWO, THREE]
+        await server.run(1)
+        assert server.trusted == [1, 3]
+        assert server.states[2] is State.PENDING
+
+    asyncio.run(test())
+
+
 def test_a_damaged_state_file_is_written_anew(
     anchor_file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -178,8 +178,9 @@ class AnchorService:
         step = (self._clock[0] - before[0]) - (self._clock[1] - before[1])
         if abs(step) > _STEP:
             self.keeper.shift(self._clock[0] - step, step)
-        self.keeper.sources.look()
         self.keeper.synchronize()
+        if self.keeper.sources.look():
+            self.keeper.adopt(self.keeper.zones)
         self.keeper.expire()
         self.keeper.rebuild()
         self._report_expired()
