@@ -1,6 +1,7 @@
 """Validated replies, from zones signed with Knot DNS; unbound validates the same ones."""
 
 import pytest
+
 from corepy.testing import serve
 from corepy.testing.client import ask
 from corepy.testing.helper_module import helper_module
