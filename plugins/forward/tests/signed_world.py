@@ -12,10 +12,11 @@ import subprocess
 import time
 from typing import NamedTuple
 
+from corepy.dns.constants import type_name
 from corepy.dns.names import from_text
 from corepy.dns.rdata import plain_sections
 from corepy.testing import free_port
-from corepy.testing.client import exchange
+from corepy.testing.client import exchange, query
 from corepy.testing.command import wait_until
 from corepy.testing.name_servers import KNOT, name_server
 from corepy.testing.upstream import Upstream
@@ -345,7 +346,7 @@ server:
 class Tamper(Upstream):
     """A forwarder to a resolver that changes replies.
 
-    `rules` are functions by "name. TYPE", in lower case: of the message to the changed one.
+    `rules` are functions by "name. TYPE": of the message to the changed one.
     """
 
     def __init__(self, resolver, rules=None):
@@ -356,7 +357,7 @@ class Tamper(Upstream):
 
     def _answer(self, query, proto):
         wire = self._resolve(bytes(query.pack()))
-        key = str(query.q.qname).lower() + " " + self._type(query)
+        key = f"{query.q.qname} {type_name(query.q.qtype)}"
         wire = self.always(self.rules.get(key, lambda it: it)(wire))
         if proto == "udp" and len(wire) > 1232:
             end = wire.index(b"\0", 12) + 5
@@ -367,12 +368,6 @@ class Tamper(Upstream):
         """Return the resolver's reply; over TCP only if it must, as unbound limits connections."""
         reply = exchange(self.resolver, wire)
         return exchange(self.resolver, wire, tcp=True) if reply[2] & 2 else reply
-
-    @staticmethod
-    def _type(query):
-        from corepy.dns.constants import type_name
-
-        return type_name(query.q.qtype)
 
 
 def filtered(keep):
@@ -403,3 +398,35 @@ def assembled(wire, *sections):
     opt = b"\0\0\x29\4\xd0\0\0\x80\0\0\0"
     records = b"".join(it for section in sections for it in section)
     return wire[:6] + counts + additional + wire[12:end] + records + opt
+
+
+def question_end(wire):
+    """Return the offset after the question of a message."""
+    return wire.index(b"\0", 12) + 5
+
+
+class Replay:
+    """A rule that answers with the reply to another query, perhaps changed."""
+
+    def __init__(self, resolver, name, qtype, *, rename=(), rcode=None, keep=None):
+        self.resolver, self.rename, self.rcode = resolver, rename, rcode
+        self.query = query(name, qtype, do=True)
+        self.keep = filtered(keep) if keep else lambda wire: wire
+
+    def __call__(self, wire):
+        other = self.keep(exchange(self.resolver, self.query))
+        end = question_end(other)
+        records = other[end:]
+        if self.rename:
+            whole = assembled(other, *plain_sections(other))
+            old, new = (from_text(it) for it in self.rename)
+            records = whole[question_end(whole) :].replace(old, new)
+        rcode = other[3] if self.rcode is None else other[3] & 0xF0 | self.rcode
+        question = wire[12 : question_end(wire)]
+        if not self.rename and end != question_end(wire):
+            whole = assembled(other, *plain_sections(other))
+            records, other = whole[question_end(whole) :], whole
+        elif self.rename:
+            other = whole
+        head = wire[:2] + other[2:3] + bytes((rcode,)) + other[4:12]
+        return head + question + records

@@ -19,6 +19,7 @@ _ONLY_WITH_DO: Final = frozenset((c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_NSEC3))
 """Types that clients without DO get only if they ask for them (RFC 4035 section 3.2.1)."""
 
 _QNAME: Final = b"\xc0\x0c"
+_RCODE: Final = 0x0F
 _CHANGED: Final = c.FLAG_AD | c.FLAG_CD
 _pack_fixed: Final = Struct("!HHIH").pack
 _pack_counts: Final = Struct("!HHH").pack
@@ -47,6 +48,8 @@ class Composer:
         if wire is None:
             wire = self._wires[do] = self._compose(do)
         flags = (wire[2] << 8 | wire[3]) & ~_CHANGED | request.flags & c.FLAG_CD
+        if self._validated is not None and self._validated.rcode is not None:
+            flags = flags & ~_RCODE | self._validated.rcode
         if self.is_secure and (do or request.ad):
             flags |= c.FLAG_AD  # RFC 6840 section 5.8
         head = wire[:2] + flags.to_bytes(2, "big") + wire[4:12]

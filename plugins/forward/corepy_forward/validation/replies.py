@@ -36,6 +36,8 @@ class Validated:
 
     def __init__(self) -> None:
         self.verdict = SECURE
+        self.rcode: int | None = None
+        """The response code that is proven, if it is not that of the reply."""
         self.answer: dict[tuple[bytes, int], int] = {}
         """The sets of the answer section that answer the query, and their TTLs in seconds."""
         self.authority: dict[tuple[bytes, int], int] = {}
@@ -230,11 +232,26 @@ class Validation:
         if signer is None:
             return
         proofs = await self._proofs_of(*signer)
-        if self._message.rcode == c.NXDOMAIN:
-            self.result.weaken(proofs.no_name(name))
-        else:
-            self.result.weaken(proofs.no_data(name, qtype))
+        self.result.weaken(self._absence(proofs, name, qtype))
         await self._verify_soa(*signer)
+
+    def _absence(self, proofs: Proofs, name: bytes, qtype: int) -> Security:
+        """Return the verdict about a denial.
+
+        Some servers answer NXDOMAIN for an empty non-terminal. Then the reply that their records
+        prove is NODATA; unbound sends that as well.
+        """
+        if self._message.rcode != c.NXDOMAIN:
+            return proofs.no_data(name, qtype)
+        try:
+            return proofs.no_name(name)
+        except Bogus as problem:
+            try:
+                verdict = proofs.no_data(name, qtype)
+            except Bogus:
+                raise problem from None
+        self.result.rcode = c.NOERROR
+        return verdict
 
     async def _verify_soa(self, zone: bytes, entry: Entry) -> None:
         """Verify the SOA record, which limits the TTL of a denial (RFC 2308 section 5)."""

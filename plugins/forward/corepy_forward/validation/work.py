@@ -39,7 +39,7 @@ class Queries:
     def count(self) -> None:
         """Count a query; raises Exhausted above the limit.
 
-        The zones found so far are cached, so the next attempt gets further.
+        The zones found so far are cached, so the next attempt may get further.
         """
         self._count += 1
         if self._count > MOST_QUERIES:
