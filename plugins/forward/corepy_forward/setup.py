@@ -108,7 +108,7 @@ class _Line:
             return
         try:
             from corepy_forward.validation import handler as handler
-            from corepy_forward.validation.options import make_anchors
+            from corepy_forward.validation.anchor_setup import make_anchors
         except ImportError as error:
             package = (error.name or str(error)).partition(".")[0]
             problem = f"dnssec validate needs {package}, which is not installed"

@@ -21,9 +21,12 @@ def line(*options: str) -> str:
 
 def anchors(*options: str) -> TrustAnchors:
     """Return the trust anchors of a line with `dnssec validate`."""
-    found = set_up(line(*options)).handlers[0]
-    assert isinstance(found, ValidatingForward)
-    anchors = found.settings.trust_anchors
+    return anchors_of(set_up(line(*options)).handlers[0])
+
+
+def anchors_of(handler: object) -> TrustAnchors:
+    assert isinstance(handler, ValidatingForward)
+    anchors = handler.settings.trust_anchors
     assert anchors is not None
     return anchors
 
@@ -46,7 +49,7 @@ def test_files_are_read_and_watched(tmp_path: Path) -> None:
     two.write_text(f"test. DS {DS}")
     options = f"dnssec validate {one} {two}", f"trust_anchors_state {tmp_path}/state"
     controller = set_up(line(*options))
-    found = controller.handlers[0].settings.trust_anchors
+    found = anchors_of(controller.handlers[0])
     assert set(found.keeper.anchors) == {from_text("example.org"), from_text("test")}
     assert found.closest(from_text("com")) is None
     assert found.keeper.state == tmp_path / "state"
@@ -117,7 +120,7 @@ def test_lines_with_the_same_anchors_share_them(tmp_path: Path) -> None:
     state = f"trust_anchors_state {tmp_path}/state"
     same = line("dnssec validate", state)
     controller = set_up(f"{same}\n{same}")
-    one, two = (it.settings.trust_anchors for it in controller.handlers)
+    one, two = map(anchors_of, controller.handlers)
     assert one.keeper is two.keeper
     assert controller.hooks == [one.service]
     assert len(one.service.fetchers) == 2
@@ -128,7 +131,7 @@ def test_lines_with_the_same_anchors_share_them(tmp_path: Path) -> None:
 
 def test_unlikely_options_cause_warnings(tmp_path: Path) -> None:
     path = tmp_path / "anchors"
-    path.write_text(". DNSKEY 256 3 8 AQAB")
+    path.write_text(". DNSKEY 256 3 8 AQAB\na. DS 1 3 2 " + 64 * "0")
     controller = set_up(
         line(
             f"dnssec validate {path}",
@@ -136,8 +139,9 @@ def test_unlikely_options_cause_warnings(tmp_path: Path) -> None:
             "negative_trust_anchors a.test until 2020-01-01",
         )
     )
-    root, expired, key = (warning.message for warning in controller.warnings)
+    root, expired, key, algorithm = (warning.message for warning in controller.warnings)
     assert "is a zone-signing key" in key
+    assert algorithm == "a. is not validated: the algorithm 3 is not supported"
     assert root == "a negative trust anchor for the root disables validation"
     assert expired == "the negative trust anchor a.test. has expired on 2020-01-01"
 
