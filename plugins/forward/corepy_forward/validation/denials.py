@@ -160,7 +160,8 @@ class NSECDenial:
         encloser = self._missing(name)
         if encloser is None:
             return None
-        return SECURE if self._covering(b"\1*" + encloser) is not None else None
+        # As an empty non-terminal, the wildcard would match the name.
+        return SECURE if self._missing(b"\1*" + encloser) is not None else None
 
     def no_data(self, name: bytes, rtype: int) -> Security | None:
         """See `Denial`."""
