@@ -544,3 +544,49 @@ def test_the_hooks_run_the_checks(anchor_file: Path, clock: Clock) -> None:
         assert shown == f"trust anchors example.org. ({key_tag(ONE)} valid since 2027-01-15)"
 
     asyncio.run(test())
+
+
+def test_an_unexpected_failure_does_not_end_the_checks(
+    anchor_file: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(anchor_service, "INTERVAL", 0)
+
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        looks = iter([ZeroDivisionError("a mistake")])
+
+        def look() -> bool:
+            for error in looks:
+                raise error
+            return False
+
+        monkeypatch.setattr(server.keeper.sources, "look", look)
+        server.service.serving(server.context)
+        await until(lambda: server.queries == 1)
+        await server.service.shutdown()
+        assert "failed to check the trust anchors: ZeroDivisionError: a mistake" in caplog.text
+
+    asyncio.run(test())
+
+
+def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
+    anchor_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", 0)
+
+    async def test() -> None:
+        hangs = asyncio.Event()
+
+        async def never_done(_: object) -> None:
+            await hangs.wait()
+
+        monkeypatch.setattr(anchor_service, "in_thread", never_done)
+        server = Server(anchor_file, clock)
+        await server.service.check(server.context)
+        await server.service.shutdown()
+        assert not hangs.is_set()
+
+    asyncio.run(test())

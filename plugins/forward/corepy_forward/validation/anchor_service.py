@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.names import to_text
 from corepy.plugin import hookimpl, in_thread
 from corepy.plugin.errors import describe
+from corepy.plugin.failures import report
 from corepy.plugin.reading import file_version
 from corepy_forward.validation.anchor_reports import date, log, shown_keys
 from corepy_forward.validation.anchor_store import StateError, read_states, write_states
@@ -30,6 +31,9 @@ INTERVAL: Final = 10.0
 
 _TIMEOUT: Final = 60.0
 """Seconds that one attempt to query keys may take."""
+
+_LONGEST_WRITE: Final = 5.0
+"""Seconds for which the shutdown waits until the state file is written."""
 
 _MOST_SHOWN: Final = 5
 """Zones in the status."""
@@ -106,9 +110,9 @@ class StateFile:
             self._task = None
 
     async def close(self) -> None:
-        """Wait until a write in progress has ended."""
+        """Wait until a write in progress has ended, but not for a disk that hangs."""
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=_LONGEST_WRITE)
 
 
 class AnchorService:
@@ -158,7 +162,10 @@ class AnchorService:
 
     async def _watch(self, context: LifecycleContext) -> None:
         while True:
-            await self.check(context)
+            try:
+                await self.check(context)
+            except Exception as error:  # the anchors must be kept for months
+                report("forward", "exception", "failed to check the trust anchors", error)
             await asyncio.sleep(INTERVAL)
 
     async def check(self, context: LifecycleContext) -> None:
