@@ -1,11 +1,23 @@
 """Replies that were changed between the authoritative server and the validator."""
 
-import pytest
+import asyncio
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corepy.dns import Reply, Request
+from corepy.dns.form_error import FormError
 from corepy.dns.rdata import plain_sections
 from corepy.testing import serve
-from corepy.testing.client import ask
+from corepy.testing.client import ask, exchange, query
 from corepy.testing.helper_module import helper_module
+from corepy_forward.validation.chain import Chain
+from corepy_forward.validation.handler import ValidatingForward
+from corepy_forward.validation.record_sets import Message
+from corepy_forward.validation.replies import validate
+from corepy_forward.validation.verdicts import Bogus, Indeterminate
+from corepy_forward.validation.work import Work
 
 signed_world = helper_module(__file__, "signed_world")
 ede_of, verdict, filtered = signed_world.ede_of, signed_world.verdict, signed_world.filtered
@@ -205,3 +217,80 @@ def test_replies_that_cannot_be_read_are_refused(world, rule, text):
             reply = server.ask("www.nsec.test", "TXT", do=True)
             assert verdict(reply) == ("bogus", 2)
             assert text in ede_of(reply)[1]
+
+
+CORPUS = [
+    f"{name}.{zone}.test"
+    for zone in ("nsec", "nsec3")
+    for name in ("www", "alias", "mail.ent", "ent", "q.wild", "closer.wild", "q.closer.wild",
+                 "missing", "child", "mail.redirected", "q.walias", "dangling", "unsigned")
+]  # fmt: skip
+
+
+class OfflineChain(Chain):
+    """The cached part of another chain; it has no upstreams."""
+
+    def __init__(self, other):
+        super().__init__(other._pool, other.anchors)
+        self._entries = dict(other._entries)
+
+    async def _find(self, name, request, work):
+        raise Indeterminate("offline")
+
+
+def result_of(chain, name, wire):
+    """Return the kept answer, and whether it is secure; None if it is bogus or malformed."""
+    request = Request.from_wire(query(name, do=True))
+    try:
+        reply = Reply.from_wire(wire)
+        message = Message(reply.wire, reply.rcode)
+        validated = asyncio.run(validate(chain, request, message, Work()))
+    except (Bogus, FormError):
+        return None
+    kept = {
+        (it.owner, it.rtype, it.rdata.lower())
+        for it in message.records
+        if it.section == ANSWER and it.key in validated.answer and it.rtype != RRSIG
+    }
+    rcode = message.rcode if validated.rcode is None else validated.rcode
+    return kept, validated.verdict.is_secure, rcode
+
+
+@pytest.fixture(scope="module")
+def corpus(world):
+    """The replies by name, their results, and a chain that knows the zones."""
+    with signed_world.Tamper(world.resolver) as upstream:
+        with serve(world.corefile(upstream)) as server:
+            (forward,) = server.plugins(ValidatingForward)
+            for name in ("www.nsec.test", "www.nsec3.test", "child.nsec.test"):
+                server.ask(name)
+            chain = server.call(lambda: OfflineChain(forward.chain))
+            wires = {it: exchange(world.resolver, query(it, do=True, edns=4096)) for it in CORPUS}
+            results = {it: result_of(chain, it, wire) for it, wire in wires.items()}
+            secure = {it for it, result in results.items() if result and result[1]}
+            assert len(secure) >= 20
+            yield chain, wires, {it: results[it] for it in secure}
+
+
+@given(data=st.data())
+def test_no_change_makes_a_reply_secure_that_is_false(corpus, data):
+    """Parts of genuine replies, in any combination, with changed bytes."""
+    chain, wires, results = corpus
+    name = data.draw(st.sampled_from(sorted(results)))
+    pieces = [plain_sections(wires[name])]
+    pieces += [
+        plain_sections(wires[it]) for it in data.draw(st.lists(st.sampled_from(CORPUS), max_size=2))
+    ]
+    sections = [
+        [it for sections in pieces for it in sections[part] if data.draw(st.integers(0, 3))]
+        for part in range(2)
+    ]
+    wire = bytearray(signed_world.assembled(wires[name], *sections, []))
+    wire[3] = wire[3] & 0xF0 | data.draw(st.sampled_from([0, 0, 3]))
+    for _ in range(data.draw(st.integers(0, 2))):
+        wire[data.draw(st.integers(12, len(wire) - 1))] = data.draw(st.integers(0, 255))
+    found = result_of(chain, name, bytes(wire))
+    if found is not None and found[1]:
+        kept, _, rcode = results[name]
+        assert found[0] == kept
+        assert found[2] == rcode or (rcode == 3 and found[2] == 0)
