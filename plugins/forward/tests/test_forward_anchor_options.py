@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from corepy.dns.names import ROOT, from_text
-from corepy.testing import refusal, set_up
+from corepy.testing import make_request, refusal, set_up
 from corepy_forward.handler import Forward
 from corepy_forward.validation.anchor import ROOT_ANCHORS, Anchor
 from corepy_forward.validation.anchors import TrustAnchors
@@ -41,6 +41,19 @@ def test_the_root_is_validated_without_a_file() -> None:
     found = anchors("dnssec validate")
     assert found.closest(ROOT) == Anchor(ROOT, tuple(it.rdata for it in ROOT_ANCHORS))
     assert found.keeper.state is None
+
+
+def test_explain_shows_where_validation_begins() -> None:
+    options = "except other.test", "dnssec validate", "negative_trust_anchors lan"
+    handler = set_up(line(*options)).handlers[0]
+    assert isinstance(handler, ValidatingForward)
+
+    def shown(name: str) -> str | int | None:
+        return handler.explain_state(make_request(name)).get("validation")
+
+    assert shown("www.Example.org") == "from the trust anchor of ."
+    assert shown("a.LAN") == "none: a negative trust anchor is above the name"
+    assert shown("other.test") is None
 
 
 def test_files_are_read_and_watched(tmp_path: Path) -> None:
