@@ -79,7 +79,7 @@ class Server:
         sources = AnchorSources({path: read_anchor_file(path)})
         self.keeper = AnchorKeeper(sources, path.parent / state if state else None)
         self.service = AnchorService(self.keeper)
-        self.service.fetchers.append(self.fetch)
+        self.service.add_line(EXAMPLE, self.fetch)
         self.anchors = TrustAnchors(self.service)
         self.context = LifecycleContext(
             pluggy.PluginManager("corepy"),
@@ -292,6 +292,32 @@ def test_queries_for_keys_follow_the_intervals(
     asyncio.run(test())
 
 
+def test_the_keys_are_queried_that_a_line_needs(anchor_file: Path, clock: Clock) -> None:
+    """The upstreams of a zone of its own may not know the root."""
+    queried: list[tuple[str, bytes]] = []
+
+    async def test() -> None:
+        for zone in (".", "org", "a.example.org", "com"):
+            service = Server(anchor_file, clock, state=f"state-{zone}").service
+            service._fetchers.clear()
+
+            async def fetch(found: bytes, zone: str = zone) -> None:
+                queried.append((zone, found))
+
+            service.add_line(from_text(zone), fetch)
+            await service._refresh()
+
+    asyncio.run(test())
+    assert queried == [
+        (".", EXAMPLE),
+        (".", ROOT),
+        ("org", EXAMPLE),
+        ("org", ROOT),
+        ("a.example.org", EXAMPLE),
+        ("com", ROOT),
+    ]
+
+
 def test_without_a_state_file_no_keys_are_queried(anchor_file: Path, clock: Clock) -> None:
     async def test() -> None:
         server = Server(anchor_file, clock, state="")
@@ -362,14 +388,16 @@ def test_a_reload_and_an_upgrade_share_the_state(anchor_file: Path, clock: Clock
     asyncio.run(test())
 
 
-def test_a_zone_without_keys_is_not_validated(anchor_file: Path, clock: Clock) -> None:
-    """RFC 5011 section 5: the trust point is deleted once all keys were revoked."""
+def test_a_zone_without_keys_has_no_anchor(anchor_file: Path, clock: Clock) -> None:
+    """RFC 5011 section 5: once all keys were revoked, the anchor above the zone is used."""
 
     async def test() -> None:
         server = Server(anchor_file, clock)
         server.keys = server.signers = [key(1, REVOKED)]
         await server.check()
-        assert server.anchors.closest(EXAMPLE) is None
+        assert server.anchors.closest(EXAMPLE) == server.anchors.closest(ROOT) is not None
+        await server.check()
+        assert server.queries == 2  # the keys of the root, from which the zone is validated now
         assert "all trust anchors of example.org. were revoked" in server.problems
 
     asyncio.run(test())
@@ -542,7 +570,9 @@ def test_the_hooks_run_the_checks(anchor_file: Path, clock: Clock) -> None:
         other = Server(anchor_file, clock)
         other.service.rehearse(other.context)
         shown = other.service.status()["state"]
-        assert shown == f"trust anchors example.org. ({key_tag(ONE)} valid since 2027-01-15)"
+        root = ". (20326, 38696)"
+        valid = f"{key_tag(ONE)} valid since 2027-01-15"
+        assert shown == f"trust anchors example.org. ({valid}), {root}"
 
     asyncio.run(test())
 

@@ -7,11 +7,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.names import to_text
+from corepy.dns.names import is_subdomain, to_text
 from corepy.plugin import hookimpl, in_thread
 from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
 from corepy.plugin.reading import file_version
+from corepy_forward.validation.anchor import deepest
 from corepy_forward.validation.anchor_reports import date, log, shown_keys
 from corepy_forward.validation.anchor_store import StateError, read_states, write_states
 
@@ -122,8 +123,7 @@ class AnchorService:
         """Take the anchors; the hooks do the rest."""
         self.keeper = keeper
         self.file = None if keeper.state is None else StateFile(keeper.state, keeper)
-        self.fetchers: list[Fetch] = []
-        """Coroutine functions that query the keys of a zone and call `observe`."""
+        self._fetchers: list[tuple[bytes, Fetch]] = []
 
         self.negative: list[NegativeAnchor] = []
         self._expired: set[NegativeAnchor] = set()
@@ -131,6 +131,25 @@ class AnchorService:
         self._task: asyncio.Task[None] | None = None
         self._clock = _clock()
         self._version = keeper.version
+
+    def add_line(self, zone: bytes, fetch: Fetch) -> None:
+        """Add a line that forwards `zone`, in wire form.
+
+        `fetch` is a coroutine function that queries the keys of a zone and calls `observe`.
+        """
+        self._fetchers.append((zone.lower(), fetch))
+
+    def _fetchers_of(self, anchored: bytes) -> list[Fetch]:
+        """Return the functions of the lines that use the trust anchor of a zone.
+
+        A line uses those in its zone, and the deepest one above it. Its upstreams may not know the
+        others, such as the root.
+        """
+        return [
+            fetch
+            for zone, fetch in self._fetchers
+            if is_subdomain(anchored, zone) or deepest(self.keeper.anchors, zone) == anchored
+        ]
 
     def add_negative(self, anchors: list[NegativeAnchor]) -> None:
         """Report when these anchors expire; the setup has warned of those that have."""
@@ -202,13 +221,15 @@ class AnchorService:
     async def _refresh(self) -> None:
         """Query the keys of the zones that are due."""
         for zone in list(self.keeper.anchors):
-            if self.keeper.schedule.is_due(zone, time.time()):  # time of day: as in the keeper
-                await self._query(zone)
+            fetchers = self._fetchers_of(zone)
+            # time of day: as in the keeper
+            if fetchers and self.keeper.schedule.is_due(zone, time.time()):
+                await self._query(zone, fetchers)
 
-    async def _query(self, zone: bytes) -> None:
+    async def _query(self, zone: bytes, fetchers: list[Fetch]) -> None:
         schedule, now = self.keeper.schedule, time.time  # time of day: as in the keeper
-        problem = "no upstream was asked"
-        for fetch in self.fetchers:
+        problem = ""
+        for fetch in fetchers:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     await fetch(zone)
@@ -249,7 +270,7 @@ class AnchorService:
         return [
             *keeper.sources.problems,
             *(self.file.problems if self.file is not None else ()),
-            *(f"all trust anchors of {it} were revoked: it is not validated" for it in names),
+            *(f"all trust anchors of {it} were revoked; none is used any more" for it in names),
             *(f"no trust anchor of {it} is valid now: its names are bogus" for it in unusable),
             *self._problems.values(),
             *(_expired(anchor) for anchor in sorted(self._expired)),
