@@ -135,6 +135,9 @@ def rules(resolver):
         "mail.redirected.nsec.test. A": (
             replaced(b"\4mail\3ent\4nsec\4test\0", b"\4mial\3ent\4nsec\4test\0"), 6, "differs",
         ),
+        "mail.redirected.nsec3.test. A": (
+            filtered(lambda _section, rtype, _record: rtype != CNAME), 6, "is missing",
+        ),
         # A secure delegation without its DS records.
         "child.nsec3.test. DS": (replay("unsigned.nsec3.test", "DS"), 12, "has no DS"),
         "child.optout.test. DS": (unsigned, 10, "has no signature"),
