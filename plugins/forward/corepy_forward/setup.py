@@ -108,9 +108,10 @@ class _Line:
             return
         try:
             from corepy_forward.validation import handler as handler
-            from corepy_forward.validation.options import make_anchors
+            from corepy_forward.validation.anchor_setup import make_anchors
         except ImportError as error:
-            problem = f"dnssec validate needs {error.name}, which is not installed"
+            package = (error.name or str(error)).partition(".")[0]
+            problem = f"dnssec validate needs {package}, which is not installed"
             raise c.error(problem, settings.token, "pip install 'corepy-dns[forward]'") from None
         self._settings.trust_anchors = make_anchors(c, settings)
 

@@ -116,6 +116,8 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>\n<TrustAnchor><Zon
         ("$ORIGIN ..", 1, "empty label"),
         (". DS ( 1", 1, "parenthesis that is not closed"),
         ("trust-anchors", 1, "the statement 'trust-anchors' has no end"),
+        ("trust-anchors /* {", 1, "has no end"),
+        ("<TrustAnchor/>", 0, "the element Zone is missing"),
         ("trust-anchors ;", 1, "expected '{' after trust-anchors"),
         ("a;\ntrust-anchors { . initial-ds 1 2 3", 2, "has no end"),
         ('trust-anchors { . 257 3 8 "AQAB"; };', 1, "expected one of static-key, initial-key"),

@@ -55,6 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = SimpleNamespace(
         time=lambda: clock.now, clock_gettime=lambda _: clock.running, CLOCK_BOOTTIME=7
     )
+    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", None)  # the machine may be slow
     for module in (anchor_service, anchor_updates, anchors):
         monkeypatch.setattr(module, "time", fake)
     return clock
@@ -167,7 +168,10 @@ def test_the_deepest_anchor_above_a_name_is_found() -> None:
         "notexample.org": root,
     }.items():
         assert both.closest(from_text(name)) is found
-    assert lookup({EXAMPLE: example}).closest(from_text("example.com")) is None
+    only = lookup({EXAMPLE: example})
+    assert only.closest(from_text("example.com")) is None
+    assert only.explain(from_text("example.com")) == "none: no trust anchor is above the name"
+    assert only.explain(from_text("a.example.org")) == "from the trust anchor of example.org."
 
 
 @pytest.mark.parametrize(
@@ -197,15 +201,28 @@ def test_names_below_a_negative_anchor_are_not_validated(
     ]
     found = lookup({zone: Anchor(zone, (b"a",)) for zone in zones}, *negative)
     assert found.is_negative(from_text(name)) is expected
+    assert found.explain(from_text(name)).startswith("none: a negative" if expected else "from")
 
 
 def test_the_anchors_of_the_root_are_built_in() -> None:
     found = TrustAnchors(AnchorService(AnchorKeeper(AnchorSources({}))))
     anchor = found.closest(EXAMPLE)
     assert anchor == Anchor(ROOT, tuple(it.rdata for it in ROOT_ANCHORS))
-    assert found.service.status() == {"trust anchors": {".": "20326, 38696"}, "problems": []}
+    assert found.service.status() == {
+        "state": "trust anchors . (20326, 38696)",
+        "problems": [],
+    }
     found.observe(ROOT, SeenKeys((ONE,), frozenset([ONE]), 0, 0))  # without a state file
     assert found.closest(EXAMPLE) is anchor
+
+
+def test_the_status_of_many_zones_is_short() -> None:
+    zones = {from_text(f"z{number}"): Anchor(ROOT) for number in range(7)}
+    found = lookup(zones)
+    found.keeper.sources.zones = {zone: [ROOT_ANCHORS[0]] for zone in zones}
+    state = found.service.status()["state"]
+    assert state.startswith("trust anchors z0. (20326), z1. (20326), ")
+    assert state.endswith("z4. (20326), and 2 more zones")
 
 
 def test_a_rollover_of_months(
@@ -266,7 +283,7 @@ def test_queries_for_keys_follow_the_intervals(
         before = server.queries
         await server.run(2)
         assert server.queries - before >= 3  # a tenth of the TTL is less than half a day
-        assert "example.org.: the keys cannot be updated: OSError: unreachable" in server.problems
+        assert "example.org.: the keys cannot be updated: unreachable" in server.problems
         assert len(caplog.records) == 1
         server.failure = None
         await server.run(1)
@@ -421,6 +438,27 @@ def test_states_of_other_anchors_are_not_used(anchor_file: Path, clock: Clock) -
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("runs", [True, False], ids=["while it runs", "while it is stopped"])
+def test_an_anchor_that_the_operator_removes_is_not_trusted(
+    anchor_file: Path, clock: Clock, runs: bool
+) -> None:
+    write_anchors(anchor_file, ONE, TWO)
+
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        server.keys = [ONE, TWO, THREE]
+        await server.run(32)
+        assert server.trusted == [1, 2, 3]
+        write_anchors(anchor_file, ONE)
+        server = server if runs else Server(anchor_file, clock)
+        server.keys = [ONE, TWO, THREE]
+        await server.run(1)
+        assert server.trusted == [1, 3]
+        assert server.states[2] is State.PENDING
+
+    asyncio.run(test())
+
+
 def test_a_damaged_state_file_is_written_anew(
     anchor_file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -481,14 +519,13 @@ def test_an_expired_negative_anchor_is_reported_once(
 ) -> None:
     async def test() -> None:
         server = Server(anchor_file, clock, state="")
-        server.service.negative.append(NegativeAnchor(EXAMPLE, START + DAY))
+        later, earlier = NegativeAnchor(EXAMPLE, START + DAY), NegativeAnchor(ROOT, START - DAY)
+        server.service.add_negative([later, earlier])
         await server.check()
-        assert server.problems == ""
+        assert server.problems == "the negative trust anchor . has expired on 2027-01-14"
         await server.run(2)
-        assert server.problems == (
-            "the negative trust anchor example.org. has expired on 2027-01-16"
-        )
-        assert len(caplog.records) == 1
+        assert "the negative trust anchor example.org. has expired on 2027-01-16" in server.problems
+        assert len(caplog.records) == 1  # the setup has warned of the other one
 
     asyncio.run(test())
 
@@ -504,7 +541,53 @@ def test_the_hooks_run_the_checks(anchor_file: Path, clock: Clock) -> None:
         assert read_states(state).zones == server.keeper.zones
         other = Server(anchor_file, clock)
         other.service.rehearse(other.context)
-        shown = other.service.status()["trust anchors"]
-        assert shown == {"example.org.": f"{key_tag(ONE)} valid since 2027-01-15"}
+        shown = other.service.status()["state"]
+        assert shown == f"trust anchors example.org. ({key_tag(ONE)} valid since 2027-01-15)"
+
+    asyncio.run(test())
+
+
+def test_an_unexpected_failure_does_not_end_the_checks(
+    anchor_file: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(anchor_service, "INTERVAL", 0)
+
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        looks = iter([ZeroDivisionError("a mistake")])
+
+        def look() -> bool:
+            for error in looks:
+                raise error
+            return False
+
+        monkeypatch.setattr(server.keeper.sources, "look", look)
+        server.service.serving(server.context)
+        await until(lambda: server.queries == 1)
+        await server.service.shutdown()
+        assert "failed to check the trust anchors: ZeroDivisionError: a mistake" in caplog.text
+
+    asyncio.run(test())
+
+
+def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
+    anchor_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", 0)
+
+    async def test() -> None:
+        hangs = asyncio.Event()
+
+        async def never_done(_: object) -> None:
+            await hangs.wait()
+
+        monkeypatch.setattr(anchor_service, "in_thread", never_done)
+        server = Server(anchor_file, clock)
+        await server.service.check(server.context)
+        await server.service.shutdown()
+        assert not hangs.is_set()
 
     asyncio.run(test())

@@ -71,6 +71,11 @@ class Configured(NamedTuple):
         """The anchor as a DS record, which names it in the state file."""
         return self.rdata if self.is_ds else ds_of(self.zone, self.rdata)
 
+    @property
+    def algorithm(self) -> int:
+        """The number of the key's algorithm."""
+        return self.rdata[2 if self.is_ds else 3]
+
     def matches(self, key: bytes) -> bool:
         """Return whether a DNSKEY record of the zone is the key of this anchor."""
         return matches(self.zone, self.rdata, key) if self.is_ds else key == self.rdata

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.names import to_text
 from corepy.plugin import hookimpl, in_thread
 from corepy.plugin.errors import describe
+from corepy.plugin.failures import report
 from corepy.plugin.reading import file_version
 from corepy_forward.validation.anchor_reports import date, log, shown_keys
 from corepy_forward.validation.anchor_store import StateError, read_states, write_states
@@ -30,6 +31,12 @@ INTERVAL: Final = 10.0
 
 _TIMEOUT: Final = 60.0
 """Seconds that one attempt to query keys may take."""
+
+_LONGEST_WRITE: Final = 5.0
+"""Seconds for which the shutdown waits until the state file is written."""
+
+_MOST_SHOWN: Final = 5
+"""Zones in the status."""
 
 _STEP: Final = 60.0
 """Seconds by which the clock must differ between two checks to count as set."""
@@ -103,9 +110,9 @@ class StateFile:
             self._task = None
 
     async def close(self) -> None:
-        """Wait until a write in progress has ended."""
+        """Wait until a write in progress has ended, but not for a disk that hangs."""
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=_LONGEST_WRITE)
 
 
 class AnchorService:
@@ -124,6 +131,12 @@ class AnchorService:
         self._task: asyncio.Task[None] | None = None
         self._clock = _clock()
         self._version = keeper.version
+
+    def add_negative(self, anchors: list[NegativeAnchor]) -> None:
+        """Report when these anchors expire; the setup has warned of those that have."""
+        self.negative += anchors
+        # time of day: the operator's date
+        self._expired.update(it for it in anchors if it.until <= time.time())
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
@@ -149,7 +162,10 @@ class AnchorService:
 
     async def _watch(self, context: LifecycleContext) -> None:
         while True:
-            await self.check(context)
+            try:
+                await self.check(context)
+            except Exception as error:  # the anchors must be kept for months
+                report("forward", "exception", "failed to check the trust anchors", error)
             await asyncio.sleep(INTERVAL)
 
     async def check(self, context: LifecycleContext) -> None:
@@ -169,8 +185,9 @@ class AnchorService:
         step = (self._clock[0] - before[0]) - (self._clock[1] - before[1])
         if abs(step) > _STEP:
             self.keeper.shift(self._clock[0] - step, step)
-        self.keeper.sources.look()
         self.keeper.synchronize()
+        if self.keeper.sources.look():
+            self.keeper.adopt(self.keeper.zones)
         self.keeper.expire()
         self.keeper.rebuild()
         self._report_expired()
@@ -196,8 +213,10 @@ class AnchorService:
                 async with asyncio.timeout(_TIMEOUT):
                     await fetch(zone)
                 problem = "no trusted key has signed them"
+            except TimeoutError:
+                problem = f"no reply within {_TIMEOUT:g} seconds"
             except Exception as error:
-                problem = describe(error)
+                problem = str(error) or describe(error)
             if not schedule.is_due(zone, now()):
                 self._problems.pop(zone, None)
                 return
@@ -210,8 +229,11 @@ class AnchorService:
     @hookimpl
     def status(self) -> dict[str, Any]:
         """Return the anchors and their problems, for an operator."""
-        shown = {to_text(zone): self._shown(zone) for zone in self.keeper.anchors}
-        return {"trust anchors": shown, "problems": self.problems()}
+        zones = list(self.keeper.anchors)
+        shown = [f"{to_text(zone)} ({self._shown(zone)})" for zone in zones[:_MOST_SHOWN]]
+        if len(zones) > _MOST_SHOWN:
+            shown.append(f"and {len(zones) - _MOST_SHOWN} more zones")
+        return {"state": f"trust anchors {', '.join(shown)}", "problems": self.problems()}
 
     def _shown(self, zone: bytes) -> str:
         state = self.keeper.zones.get(zone)

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.dns.names import to_text
-from corepy_forward.validation.anchor import Anchor
+from corepy_forward.validation.anchor import Anchor, matches
 from corepy_forward.validation.anchor_reports import log, report_changes
 from corepy_forward.validation.anchor_schedule import Schedule
 from corepy_forward.validation.anchor_states import (
@@ -125,22 +125,27 @@ class AnchorKeeper:
 
         A key that is known to be revoked stays so.
         """
-        zones: Zones = {}
-        for name in self.sources.zones:
-            origins = self._origins(name)
-            known = stored.get(name, ZoneState(origins, {}))
-            keys = known.keys
-            if not origins & known.origins:
-                log.warning(
-                    "trust anchors of %s: the state file is of other anchors; it is not used",
-                    to_text(name),
-                )
-                keys = _gone(keys)
-            kept = _gone(self._keys(name))
-            zones[name] = ZoneState(origins, keys | {k: kept[k] for k in kept.keys() - _gone(keys)})
+        zones = {
+            name: ZoneState(self._origins(name), self._adopted(name, stored.get(name)))
+            for name in self.sources.zones
+        }
         self.is_changed = self.tracks and zones != stored
         self.zones = zones
         self.rebuild()
+
+    def _adopted(self, zone: bytes, stored: ZoneState | None) -> Keys:
+        """Return the states to use of a zone, for which the file has `stored`."""
+        kept, origins = _gone(self._keys(zone)), self._origins(zone)
+        keys = {} if stored is None else dict(stored.keys)
+        if stored is not None and not origins & stored.origins:
+            name = to_text(zone)
+            log.warning(
+                "trust anchors of %s: the states are of other anchors; they are not used", name
+            )
+            keys = _gone(keys)
+        elif stored is not None:
+            keys = _without(zone, keys, stored.origins - origins)
+        return keys | {key: it for key, it in kept.items() if key not in _gone(keys)}
 
     def rebuild(self) -> bool:
         """Compute the anchors from files and states; return whether they have changed."""
@@ -165,6 +170,18 @@ def _usable(configured: Iterable[Configured], now: float) -> list[Configured]:
 
 def _gone(keys: Keys) -> Keys:
     return {key: it for key, it in keys.items() if it.state in GONE}
+
+
+def _without(zone: bytes, keys: Keys, removed: Iterable[bytes]) -> Keys:
+    """Return the states without the keys of configured anchors that were removed.
+
+    A key that is still in the zone is a new one, then.
+    """
+    return {
+        key: it
+        for key, it in keys.items()
+        if it.state in GONE or not any(matches(zone, ds, key) for ds in removed)
+    }
 
 
 def _combine(zone: bytes, configured: list[Configured], keys: Keys, now: float) -> Anchor | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from corepy.dns.names import parent_offsets
+from corepy.dns.names import parent_offsets, to_text
 from corepy_forward.validation.anchor import Anchor as Anchor
 from corepy_forward.validation.anchor import NegativeAnchor as NegativeAnchor
 from corepy_forward.validation.anchor import SeenKeys as SeenKeys
@@ -55,6 +55,15 @@ class TrustAnchors:
             if name[offset:] in self.keeper.anchors:
                 return False
         return False
+
+    def explain(self, name: bytes) -> str:
+        """Return where the validation of a name begins, for `corepy explain`."""
+        if self.is_negative(name):
+            return "none: a negative trust anchor is above the name"
+        anchor = self.closest(name)
+        if anchor is None:
+            return "none: no trust anchor is above the name"
+        return f"from the trust anchor of {to_text(anchor.zone)}"
 
     def observe(self, zone: bytes, seen: SeenKeys) -> None:
         """Take note of a DNSKEY set of an anchor's zone that was just received.

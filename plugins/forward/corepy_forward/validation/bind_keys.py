@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
     r'"(?P<quoted>[^"]*+)"|(?P<mark>[{};])|(?P<word>[^\s{};"]++)|(?P<skipped>\s++)|(?P<bad>.)',
     re.DOTALL,
 )
-_COMMENT: Final = re.compile(r'"[^"]*+"|/\*.*?\*/|//[^\n]*+|#[^\n]*+', re.DOTALL)
+_COMMENT: Final = re.compile(r'"[^"]*+"|/\*.*?(?:\*/|\Z)|//[^\n]*+|#[^\n]*+', re.DOTALL)
 _KINDS: Final = {
     "static-key": TYPE_DNSKEY,
     "initial-key": TYPE_DNSKEY,

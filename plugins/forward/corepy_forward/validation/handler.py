@@ -76,6 +76,13 @@ class ValidatingForward(Forward):
         if self.with_metadata and exchange.upstream is not None:
             request.metadata["forward/upstream"] = exchange.upstream.address
 
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return the upstreams, and where the validation begins, for `corepy explain`."""
+        state = super().explain_state(request, reply)
+        if "upstreams" in state:
+            state["validation"] = self.chain.anchors.explain(request.name_wire)
+        return state
+
     @hookimpl
     def shutdown(self) -> None:
         """Stop validating, watching, and close all sockets."""

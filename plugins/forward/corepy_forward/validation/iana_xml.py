@@ -84,6 +84,8 @@ def read_xml(content: bytes) -> Iterator[Configured]:
     """Yield the anchors in the content of a file; raises `AnchorError`."""
     reader = _Reader()
     reader.read(content)
+    if not reader.zone.strip():
+        raise AnchorError("the element Zone is missing")
     try:
         zone = from_text(reader.zone.strip())
     except InvalidName as error:
