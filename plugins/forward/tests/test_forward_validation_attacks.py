@@ -135,6 +135,9 @@ def rules(resolver):
         "mail.redirected.nsec.test. A": (
             replaced(b"\4mail\3ent\4nsec\4test\0", b"\4mial\3ent\4nsec\4test\0"), 6, "differs",
         ),
+        "mail.redirected.nsec3.test. A": (
+            filtered(lambda _section, rtype, _record: rtype != CNAME), 6, "is missing",
+        ),
         # A secure delegation without its DS records.
         "child.nsec3.test. DS": (replay("unsigned.nsec3.test", "DS"), 12, "has no DS"),
         "child.optout.test. DS": (unsigned, 10, "has no signature"),
@@ -212,11 +215,13 @@ def test_nxdomain_for_a_name_that_is_proven_to_exist_becomes_nodata(changed):
     ids=["too many records", "class"],
 )
 def test_replies_that_cannot_be_read_are_refused(world, rule, text):
-    with signed_world.Tamper(world.resolver, {"www.nsec.test. TXT": rule}) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            reply = server.ask("www.nsec.test", "TXT", do=True)
-            assert verdict(reply) == ("bogus", 2)
-            assert text in ede_of(reply)[1]
+    with (
+        signed_world.Tamper(world.resolver, {"www.nsec.test. TXT": rule}) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        reply = server.ask("www.nsec.test", "TXT", do=True)
+        assert verdict(reply) == ("bogus", 2)
+        assert text in ede_of(reply)[1]
 
 
 CORPUS = [
@@ -259,17 +264,19 @@ def result_of(chain, name, wire):
 @pytest.fixture(scope="module")
 def corpus(world):
     """The replies by name, their results, and a chain that knows the zones."""
-    with signed_world.Tamper(world.resolver) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            (forward,) = server.plugins(ValidatingForward)
-            for name in ("www.nsec.test", "www.nsec3.test", "child.nsec.test"):
-                server.ask(name)
-            chain = server.call(lambda: OfflineChain(forward.chain))
-            wires = {it: exchange(world.resolver, query(it, do=True, edns=4096)) for it in CORPUS}
-            results = {it: result_of(chain, it, wire) for it, wire in wires.items()}
-            secure = {it for it, result in results.items() if result and result[1]}
-            assert len(secure) >= 20
-            yield chain, wires, {it: results[it] for it in secure}
+    with (
+        signed_world.Tamper(world.resolver) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        (forward,) = server.plugins(ValidatingForward)
+        for name in ("www.nsec.test", "www.nsec3.test", "child.nsec.test"):
+            server.ask(name)
+        chain = server.call(lambda: OfflineChain(forward.chain))
+        wires = {it: exchange(world.resolver, query(it, do=True, edns=4096)) for it in CORPUS}
+        results = {it: result_of(chain, it, wire) for it, wire in wires.items()}
+        secure = {it for it, result in results.items() if result and result[1]}
+        assert len(secure) >= 20
+        yield chain, wires, {it: results[it] for it in secure}
 
 
 @given(data=st.data())

@@ -1,15 +1,19 @@
 """Validation as clients, caches and upstreams see it: flags, sharing, retries, the key cache."""
 
+import asyncio
 import threading
+import time
 
 import dnslib
 import pytest
 
-from corepy.testing import serve
+from corepy.plugin import Cacheability, FastHandler
+from corepy.testing import serve, with_handlers
 from corepy.testing.client import ask, exchange, query
+from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
 from corepy.testing.upstream import Upstream
-from corepy_forward.validation import chain
+from corepy_forward.validation import chain, outcomes
 from corepy_forward.validation.handler import ValidatingForward
 from corepy_forward.validation.public_keys import ZoneKey
 
@@ -142,16 +146,18 @@ def test_a_line_for_one_zone(world, upstream):
 @pytest.mark.parametrize("first", ["honest", "stripping"])
 def test_one_honest_upstream_is_enough(world, first):
     """Both the reply and the keys are obtained from the other upstream if one strips them."""
-    with signed_world.Tamper(world.resolver) as honest:
-        with signed_world.Tamper(world.resolver) as stripper:
-            stripper.always = stripping
-            upstreams = [honest, stripper] if first == "honest" else [stripper, honest]
-            options = "policy sequential"
-            with serve(world.corefile(*upstreams, options=options)) as server:
-                for name in ("www.nsec.test", "missing.nsec3.test", "q.wild.optout.test"):
-                    assert verdict(server.ask(name, do=True))[0] != "bogus"
-                assert server.ask("www.child.nsec3.test", ad=1).header.ad
-                assert verdict(server.ask("www.plain", do=True)) == ("insecure", 0)
+    with (
+        signed_world.Tamper(world.resolver) as honest,
+        signed_world.Tamper(world.resolver) as stripper,
+    ):
+        stripper.always = stripping
+        upstreams = [honest, stripper] if first == "honest" else [stripper, honest]
+        options = "policy sequential"
+        with serve(world.corefile(*upstreams, options=options)) as server:
+            for name in ("www.nsec.test", "missing.nsec3.test", "q.wild.optout.test"):
+                assert verdict(server.ask(name, do=True))[0] != "bogus"
+            assert server.ask("www.child.nsec3.test", ad=1).header.ad
+            assert verdict(server.ask("www.plain", do=True)) == ("insecure", 0)
 
 
 def test_an_upstream_without_dnssec(world):
@@ -178,19 +184,23 @@ def test_upstreams_that_refuse_the_queries_for_keys(world, rcode):
         return wire[:3] + bytes((wire[3] & 0xF0 | refusal,)) + wire[4:6] + bytes(6) + wire[12:22]
 
     rules = {"test. DNSKEY": refuse}
-    with signed_world.Tamper(world.resolver, rules) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            found = ede_of(server.ask("www.nsec.test", do=True))
-            assert found == (5, f"the query for DNSKEY of test. was answered with {rcode}")
-            upstream.rules = {}
-            assert verdict(server.ask("www.nsec.test", do=True)) == ("secure", 0)
+    with (
+        signed_world.Tamper(world.resolver, rules) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        found = ede_of(server.ask("www.nsec.test", do=True))
+        assert found == (5, f"the query for DNSKEY of test. was answered with {rcode}")
+        upstream.rules = {}
+        assert verdict(server.ask("www.nsec.test", do=True)) == ("secure", 0)
 
 
 def test_upstreams_failures_are_passed_on(world):
-    with Upstream(lambda query, proto: servfail(query)) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            reply = server.ask("www.nsec.test", do=True)
-            assert (reply.header.rcode, ede_of(reply)) == (2, None)
+    with (
+        Upstream(lambda query, proto: servfail(query)) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        reply = server.ask("www.nsec.test", do=True)
+        assert (reply.header.rcode, ede_of(reply)) == (2, None)
     with Upstream(lambda query, proto: None) as upstream:
         options = "max_connect_attempts 1\nread_timeout 50ms"
         with serve(world.corefile(upstream, options=options)) as server:
@@ -205,21 +215,23 @@ def servfail(query):
 
 
 def test_the_chain_of_trust_is_cached(world):
-    with signed_world.Tamper(world.resolver) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            server.ask("www.child.nsec.test")
-            assert sorted(text for text, _ in upstream.queries) == [
-                ". DNSKEY", "child.nsec.test. DNSKEY", "child.nsec.test. DS", "nsec.test. DNSKEY",
-                "nsec.test. DS", "test. DNSKEY", "test. DS", "www.child.nsec.test. A",
-            ]  # fmt: skip
-            upstream.queries.clear()
-            server.ask("missing.child.nsec.test")
-            server.ask("alias.nsec.test")
-            assert [text.split()[1] for text, _ in upstream.queries] == ["A", "A"]
-            server.ask("www.expired.test")
-            upstream.queries.clear()
-            server.ask("ns.expired.test")
-            assert [text for text, _ in upstream.queries] == ["ns.expired.test. A"]
+    with (
+        signed_world.Tamper(world.resolver) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        server.ask("www.child.nsec.test")
+        assert sorted(text for text, _ in upstream.queries) == [
+            ". DNSKEY", "child.nsec.test. DNSKEY", "child.nsec.test. DS", "nsec.test. DNSKEY",
+            "nsec.test. DS", "test. DNSKEY", "test. DS", "www.child.nsec.test. A",
+        ]  # fmt: skip
+        upstream.queries.clear()
+        server.ask("missing.child.nsec.test")
+        server.ask("alias.nsec.test")
+        assert [text.split()[1] for text, _ in upstream.queries] == ["A", "A"]
+        server.ask("www.expired.test")
+        upstream.queries.clear()
+        server.ask("ns.expired.test")
+        assert [text for text, _ in upstream.queries] == ["ns.expired.test. A"]
 
 
 def test_equal_queries_in_flight_are_validated_once(world):
@@ -257,31 +269,35 @@ def test_equal_queries_in_flight_are_validated_once(world):
 
 def test_keys_that_a_rollover_has_replaced_are_fetched_again(world, monkeypatch):
     monkeypatch.setattr(chain, "RENEWED_AFTER", -1.0)
-    with signed_world.Tamper(world.resolver) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            (forward,) = server.plugins(ValidatingForward)
-            server.ask("www.nsec.test")
-            old = ZoneKey(b"\1\1\3\x0d" + bytes(64))
+    with (
+        signed_world.Tamper(world.resolver) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        (forward,) = server.plugins(ValidatingForward)
+        server.ask("www.nsec.test")
+        old = ZoneKey(b"\1\1\3\x0d" + bytes(64))
 
-            def spoil():
-                entries = forward.chain._entries
-                name = b"\4nsec\4test\0"
-                cached = entries[name]
-                entries[name] = cached._replace(found=cached.found._replace(keys=(old,)))
+        def spoil():
+            entries = forward.chain._entries
+            name = b"\4nsec\4test\0"
+            cached = entries[name]
+            entries[name] = cached._replace(found=cached.found._replace(keys=(old,)))
 
-            server.call(spoil)
-            assert verdict(server.ask("ns.nsec.test", do=True)) == ("secure", 0)
+        server.call(spoil)
+        assert verdict(server.ask("ns.nsec.test", do=True)) == ("secure", 0)
 
 
 def test_a_query_can_only_cause_a_bounded_number_of_others(world, monkeypatch):
     """What was found is kept, so that a repeated query gets further."""
     monkeypatch.setattr("corepy_forward.validation.work.MOST_QUERIES", 6)
-    with signed_world.Tamper(world.resolver) as upstream:
-        with serve(world.corefile(upstream)) as server:
-            found = ede_of(server.ask("www.child.nsec.test", do=True))
-            assert found == (5, "more than 6 queries for the chain of trust")
-            assert len(upstream.queries) == 7
-            assert verdict(server.ask("www.child.nsec.test", do=True)) == ("secure", 0)
+    with (
+        signed_world.Tamper(world.resolver) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        found = ede_of(server.ask("www.child.nsec.test", do=True))
+        assert found == (5, "more than 6 queries for the chain of trust")
+        assert len(upstream.queries) == 7
+        assert verdict(server.ask("www.child.nsec.test", do=True)) == ("secure", 0)
 
 
 def test_the_number_of_cached_names_is_bounded(world, upstream, monkeypatch):
@@ -299,11 +315,13 @@ def test_stopping_while_clients_wait(world):
     def ignore(query, proto):
         arrived.set()
 
-    with Upstream(ignore) as upstream:
-        with serve(world.corefile(upstream, options="read_timeout 1h")) as server:
-            thread = threading.Thread(target=lambda: _ask_quietly(server.address))
-            thread.start()
-            arrived.wait()
+    with (
+        Upstream(ignore) as upstream,
+        serve(world.corefile(upstream, options="read_timeout 1h")) as server,
+    ):
+        thread = threading.Thread(target=lambda: _ask_quietly(server.address))
+        thread.start()
+        arrived.wait()
         thread.join()
 
 
@@ -323,13 +341,88 @@ def test_queries_above_the_limit_are_refused(world):
             gate.wait()
             return super()._answer(query, proto)
 
-    with Slow(world.resolver) as upstream:
-        with serve(world.corefile(upstream, options="max_concurrent 1")) as server:
-            thread = threading.Thread(target=ask, args=(server.address, "www.nsec.test"))
-            thread.start()
-            arrived.wait()
-            refused = server.ask("www.nsec3.test", do=True)
-            assert (refused.header.rcode, ede_of(refused)[0]) == (2, 0)
-            gate.set()
-            thread.join()
-            assert server.ask("www.nsec3.test").header.rcode == 0
+    with (
+        Slow(world.resolver) as upstream,
+        serve(world.corefile(upstream, options="max_concurrent 1")) as server,
+    ):
+        thread = threading.Thread(target=ask, args=(server.address, "www.nsec.test"))
+        thread.start()
+        arrived.wait()
+        refused = server.ask("www.nsec3.test", do=True)
+        assert (refused.header.rcode, ede_of(refused)[0]) == (2, 0)
+        gate.set()
+        thread.join()
+        assert server.ask("www.nsec3.test").header.rcode == 0
+
+
+def test_a_chain_of_trust_that_takes_too_long(world, monkeypatch):
+    """The client gets its reply in time, and the queries for keys go on."""
+    monkeypatch.setattr(outcomes, "MARGIN", -3.9)  # after 0.1 seconds
+    gate = threading.Event()
+
+    def late(wire):
+        gate.wait()
+        return wire
+
+    with (
+        signed_world.Tamper(world.resolver, {"test. DNSKEY": late}) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        found = ede_of(server.ask("www.nsec.test", do=True))
+        assert found == (5, "the chain of trust was not complete after 0.1 seconds")
+        gate.set()
+        wait_until(lambda: verdict(server.ask("www.nsec.test", do=True)) == ("secure", 0))
+
+
+class Tap(FastHandler):
+    name = "tap"
+    cacheability = Cacheability.SAFE
+
+    def __init__(self):
+        self.tapped = []
+
+    def begin_dns(self, request):
+        return self.next.begin_dns(request)
+
+    def tap_message(self, request, message):
+        self.tapped.append((request.name, message.wire))
+
+
+def test_taps_get_the_queries_for_keys_with_the_query_that_needs_them(world, upstream):
+    text = world.corefile(upstream, plugins="tap")
+    with serve(text, plugins=with_handlers(tap=Tap)) as server:
+        (tap,) = server.plugins(Tap)
+        server.ask("www.nsec.test")
+        assert {name for name, _ in tap.tapped} == {"www.nsec.test."}
+        assert len(tap.tapped) == 12  # queries and replies: A, two DS, three DNSKEY
+        server.ask("www.tampered.test")
+        others = [name for name, _ in tap.tapped[12:]]
+        assert set(others) == {"www.tampered.test."}
+        assert len(others) == 8  # A, DS, DNSKEY, and A again
+
+
+def test_the_keys_of_an_anchors_zone_are_reported(world, upstream, monkeypatch):
+    """With the keys that have signed them, for RFC 5011."""
+    with serve(world.corefile(upstream)) as server:
+        (forward,) = server.plugins(ValidatingForward)
+        seen = []
+        report = lambda zone, keys: seen.append((zone, keys))  # noqa: E731
+        monkeypatch.setattr(forward.chain.anchors, "observe", report)
+        server.ask("www.nsec.test")
+        ((zone, keys),) = seen
+        assert zone == b"\0"
+        assert len(keys.keys) == 2
+        (signer,) = keys.signers
+        assert signer[:2] == b"\1\1"
+        assert keys.ttl == 300
+        assert 0 < keys.expires - time.time() < 15 * signed_world.DAY
+        refreshed = forward.chain.refresh_anchor(b"\0")
+        asyncio.run_coroutine_threadsafe(refreshed, server._loop).result()
+        assert seen[1] == seen[0]
+
+
+def test_explain_and_status(world, upstream):
+    with serve(world.corefile(upstream)) as server:
+        (forward,) = server.plugins(ValidatingForward)
+        server.ask("www.nsec.test")
+        assert server.call(forward.status)["validated_zones"] == 3

@@ -144,9 +144,8 @@ class Checker:
         return None
 
     async def _has_signed(self, key: ZoneKey, data: bytes, signature: bytes, work: Work) -> bool:
-        known = hashlib.blake2b(key.rdata + signature, digest_size=32)
-        known.update(data)
-        digest = known.digest()
+        sizes = len(signature).to_bytes(2, "big") + len(key.rdata).to_bytes(2, "big")
+        digest = hashlib.sha256(b"".join((sizes, signature, key.rdata, data))).digest()
         if digest in self._valid:
             return True
         work.count_check()

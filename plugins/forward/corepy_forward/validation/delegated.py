@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_NSEC_MISSING, EDE_RRSIGS_MISSING
@@ -15,9 +15,11 @@ from corepy_forward.validation.public_keys import Delegation, matches
 from corepy_forward.validation.verdicts import Bogus, Security, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from corepy.dns import Request
     from corepy_forward.validation.anchors import Anchor
-    from corepy_forward.validation.chain import Chain
+    from corepy_forward.validation.checking import Checker
     from corepy_forward.validation.record_sets import Message, RecordSet
     from corepy_forward.validation.work import Work
 
@@ -25,11 +27,38 @@ _SHORT = 5.0
 """Seconds for which a name is known to be below an insecure delegation, whose entry has a TTL."""
 
 
+class ChainLike(Protocol):
+    """The chain of trust, which finds the facts about other names; see `chain.Chain`."""
+
+    checker: Checker
+
+    async def entry(self, name: bytes, request: Request, work: Work) -> Entry:
+        """Return the facts about a name."""
+
+    async def keys(
+        self, zone: bytes, is_trusted: Callable[[bytes], bool], request: Request, work: Work
+    ) -> Entry:
+        """Return the keys of a zone, of which the trusted ones must have signed the set."""
+
+    async def fetch(
+        self,
+        name: bytes,
+        rtype: int,
+        check: Callable[[Message], Awaitable[Entry]],
+        request: Request,
+        work: Work,
+    ) -> Entry:
+        """Return the result of `check` for records."""
+
+    async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
+        """Return the verdict if a name is at or below an insecure delegation; None if not."""
+
+
 class Delegated:
     """Finds the facts about a name below a trust anchor, by its DS records."""
 
     def __init__(
-        self, chain: Chain, anchor: Anchor, name: bytes, request: Request, work: Work
+        self, chain: ChainLike, anchor: Anchor, name: bytes, request: Request, work: Work
     ) -> None:
         self._chain = chain
         self._anchor = anchor

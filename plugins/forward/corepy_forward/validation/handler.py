@@ -94,4 +94,4 @@ class ValidatingForward(Forward):
     def status(self) -> dict[str, Any] | None:
         """Return the state of the upstreams, and the number of zones whose facts are cached."""
         status = super().status()
-        return None if status is None else {**status, "validated zones": len(self.chain)}
+        return None if status is None else {**status, "validated_zones": len(self.chain)}

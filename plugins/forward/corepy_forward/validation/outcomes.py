@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from corepy_forward.pool import Pool
     from corepy_forward.validation.chain import Chain
 
-LONGEST: Final = 4.5
-"""Seconds for a query with its whole chain of trust; the timeout of stub resolvers is 5.
+MARGIN: Final = 0.5
+"""Seconds for a query with its whole chain of trust, beyond the longest time of one exchange.
 
-The queries for keys continue, so that a repeated query gets further.
+Together this is less than the timeout of stub resolvers. The queries for keys continue, so that a
+repeated query gets further.
 """
 
 _VALIDATED: Final = (c.NOERROR, c.NXDOMAIN)
@@ -94,11 +95,13 @@ class Outcomes:
         return await asyncio.shield(task)
 
     async def _run(self, key: tuple[bytes, int, bytes], request: Request) -> Outcome:
+        longest = self._pool().budget + MARGIN
         try:
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(longest):
                 return await self._resolve(Query.of(request, key[2]), request)
         except TimeoutError:
-            return _failed(None, Indeterminate(f"it took more than {LONGEST:g} seconds"))
+            text = f"the chain of trust was not complete after {longest:g} seconds"
+            return _failed(None, Indeterminate(text))
         finally:
             del self._tasks[key]
 

@@ -139,6 +139,8 @@ class Validation:
                 raise Bogus(f"the CNAME of {shown(name)} differs from the DNAME above it")
             key = alias.owner, alias.rtype
             self.result.answer[name, c.TYPE_CNAME] = self.result.answer.get(key, synthesized.ttl)
+        elif self.result.verdict.is_secure:  # RFC 6672 section 3.1: clients need it
+            raise Bogus(f"the CNAME of {shown(name)} that a DNAME makes is missing")
         return made
 
     async def _positive(self, found: RecordSet) -> None:
