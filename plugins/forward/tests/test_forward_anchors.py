@@ -214,6 +214,9 @@ def test_the_anchors_of_the_root_are_built_in() -> None:
     }
     found.observe(ROOT, SeenKeys((ONE,), frozenset([ONE]), 0, 0))  # without a state file
     assert found.closest(EXAMPLE) is anchor
+    assert found.service.problems() == [
+        "no trust anchor of . has signed its keys: its names are bogus"
+    ]
 
 
 def test_the_status_of_many_zones_is_short() -> None:
@@ -325,6 +328,13 @@ def test_without_a_state_file_no_keys_are_queried(anchor_file: Path, clock: Cloc
         await server.run(40)
         server.observe()
         assert (server.queries, server.trusted, server.keeper.zones) == (0, [1], {})
+        server.signers = [TWO]
+        server.observe()
+        bogus = "no trust anchor of example.org. has signed its keys: its names are bogus"
+        assert server.problems == bogus
+        server.signers = [ONE]
+        server.observe()
+        assert server.problems == ""
 
     asyncio.run(test())
 

@@ -266,12 +266,17 @@ class AnchorService:
         """Return a line for each problem."""
         keeper = self.keeper
         names = [to_text(zone) for zone in keeper.deleted]
+        unsigned = [to_text(it) for it in keeper.unsigned if it in keeper.anchors]
         unusable = [to_text(it.zone) for it in keeper.anchors.values() if not (it.ds or it.dnskeys)]
         return [
             *keeper.sources.problems,
             *(self.file.problems if self.file is not None else ()),
             *(f"all trust anchors of {it} were revoked; none is used any more" for it in names),
             *(f"no trust anchor of {it} is valid now: its names are bogus" for it in unusable),
+            *(
+                f"no trust anchor of {it} has signed its keys: its names are bogus"
+                for it in unsigned
+            ),
             *self._problems.values(),
             *(_expired(anchor) for anchor in sorted(self._expired)),
         ]
