@@ -15,7 +15,12 @@ from corepy.dns.presentation import rdata_to_text
 from corepy.plugin import LifecycleContext
 from corepy.plugin.process_group import ProcessGroup
 from corepy.testing import until
-from corepy_forward.validation import anchor_service, anchor_updates, anchors
+from corepy_forward.validation import (
+    anchor_service,
+    anchor_state_file,
+    anchor_updates,
+    anchors,
+)
 from corepy_forward.validation.anchor import ROOT_ANCHORS, Anchor, SeenKeys, ds_of, key_tag
 from corepy_forward.validation.anchor_files import read_anchor_file
 from corepy_forward.validation.anchor_service import AnchorService
@@ -55,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = SimpleNamespace(
         time=lambda: clock.now, clock_gettime=lambda _: clock.running, CLOCK_BOOTTIME=7
     )
-    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", None)  # the machine may be slow
+    monkeypatch.setattr(anchor_state_file, "_LONGEST_WRITE", None)  # the machine may be slow
     for module in (anchor_service, anchor_updates, anchors):
         monkeypatch.setattr(module, "time", fake)
     return clock
@@ -269,6 +274,21 @@ def test_a_rollover_of_months(
         f"{prefix} {tags['1']} was removed after its revocation",
     ]
     assert len(lines) == 5
+
+
+def test_the_problems_of_a_zone_end_with_its_anchors(anchor_file: Path, clock: Clock) -> None:
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        server.failure = OSError("unreachable")
+        await server.check()
+        assert "trust anchors of example.org.: the keys cannot be updated" in server.problems
+        server.failure = None
+        write_lines(anchor_file, f"test. DNSKEY {rdata_to_text(48, ONE)}")
+        await server.check()
+        assert "example.org" not in server.problems
+        assert set(read_states(anchor_file.with_name("state")).zones) == {from_text("test"), ROOT}
+
+    asyncio.run(test())
 
 
 def test_queries_for_keys_follow_the_intervals(
@@ -545,6 +565,10 @@ def test_a_disk_that_cannot_be_written_is_tried_again(
         await server.run(2)
         assert "missing/state': No such file or directory; changes of trust" in server.problems
         assert len(caplog.records) == 1
+        write_anchors(anchor_file, ONE, TWO)
+        await server.run(1)
+        write_anchors(anchor_file, ONE)
+        await server.run(1)
         os.mkdir(anchor_file.with_name("missing"))
         await server.run(1)
         assert server.problems == ""
@@ -616,7 +640,7 @@ def test_an_unexpected_failure_does_not_end_the_checks(
 def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
     anchor_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", 0)
+    monkeypatch.setattr(anchor_state_file, "_LONGEST_WRITE", 0)
 
     async def test() -> None:
         hangs = asyncio.Event()
@@ -624,7 +648,7 @@ def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
         async def never_done(_: object) -> None:
             await hangs.wait()
 
-        monkeypatch.setattr(anchor_service, "in_thread", never_done)
+        monkeypatch.setattr(anchor_state_file, "in_thread", never_done)
         server = Server(anchor_file, clock)
         await server.service.check(server.context)
         await server.service.shutdown()

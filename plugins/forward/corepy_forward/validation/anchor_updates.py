@@ -131,7 +131,8 @@ class AnchorKeeper:
             name: ZoneState(self._origins(name), self._adopted(name, stored.get(name)))
             for name in self.sources.zones
         }
-        self.is_changed = self.tracks and zones != stored
+        if self.tracks and zones != stored:
+            self.is_changed = True
         self.zones = zones
         self.rebuild()
 
@@ -159,9 +160,10 @@ class AnchorKeeper:
                 deleted.append(zone)
             else:
                 anchors[zone] = anchor
+        self.deleted = tuple(deleted)
         if anchors == self.anchors:
             return False
-        self.anchors, self.deleted = anchors, tuple(deleted)
+        self.anchors = anchors
         self.version += 1
         return True
 
