@@ -136,6 +136,17 @@ def test_an_anchor_below_the_root(world, upstream, name, expected):
         assert not [it for it in asked if it.split()[0] in (".", "test.")]
 
 
+def test_a_second_anchor_does_not_concern_the_parents_records(world, upstream):
+    options = f"dnssec validate {world.anchors('nsec.test.')}"
+    with serve(world.corefile(upstream, options=options)) as server:
+        before = len(upstream.queries)
+        assert verdict(server.ask("www.nsec.test", do=True)) == ("secure", 0)
+        asked = [text for text, _ in upstream.queries[before:]]
+        assert asked == ["www.nsec.test. A", "nsec.test. DNSKEY"]
+        assert verdict(server.ask("nsec.test", "DS", do=True)) == ("secure", 0)
+        assert verdict(server.ask("www.nsec.test", "DS", do=True)) == ("secure", 0)
+
+
 def test_a_line_for_one_zone(world, upstream):
     text = world.corefile(upstream, zone="nsec.test", anchor="nsec.test.")
     with serve(text) as server:
@@ -205,6 +216,16 @@ def test_upstreams_failures_are_passed_on(world):
         options = "max_connect_attempts 1\nread_timeout 50ms"
         with serve(world.corefile(upstream, options=options)) as server:
             assert ede_of(server.ask("www.nsec.test", do=True))[0] == 22
+
+
+def test_the_reason_is_kept_if_the_second_upstream_fails(world):
+    with (
+        signed_world.Tamper(world.resolver) as first,
+        Upstream(lambda query, proto: servfail(query)) as second,
+        serve(world.corefile(first, second, options="policy sequential")) as server,
+    ):
+        assert ede_of(server.ask("www.tampered.test", do=True))[0] == 6
+        assert [text for text, _ in second.queries][-1] == "www.tampered.test. A"
 
 
 def servfail(query):

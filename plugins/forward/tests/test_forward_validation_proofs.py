@@ -328,6 +328,20 @@ def test_a_signature_must_fit_key_name_and_data(signer):
         prove(changed, signer, now)
 
 
+def test_one_of_several_signatures_is_enough(signer):
+    """RFC 6840 section 5.11: of an unknown algorithm, expired, of another key, and a valid one."""
+    now = time.time()
+    valid = {"begins": now - 9, "ends": now + 9}
+    others = [
+        signer.set("a.test", **valid, algorithm=200),
+        signer.set("a.test", begins=now - 9, ends=now - 8),
+        signer.set("a.test", **valid, tag=signer.key.tag ^ 1),
+    ]
+    made = signer.set("a.test", **valid)
+    made.signatures = [it.signatures[0] for it in [*others, made]]
+    assert prove(made, signer, now).ttl == 9
+
+
 def test_colliding_keys_and_signatures_are_tried_a_few_times(signer, monkeypatch):
     """CVE-2023-50387: each signature by each key would be checked."""
     now = time.time()

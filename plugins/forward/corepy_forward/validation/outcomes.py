@@ -115,11 +115,11 @@ class Outcomes:
             if problem.zone is not None or exchange.upstream is None:
                 return _failed(exchange, problem)
             again = await ask(self._pool(), query, exchange.upstream)
-            work = Work(work.queries)
             try:
-                return await self._judged(again, request, work)
+                outcome = await self._judged(again, request, Work(work.queries))
             except Bogus:
                 return _failed(exchange, problem)
+            return outcome if outcome.composer is not None else _failed(exchange, problem)
 
     async def _judged(self, exchange: Exchange, request: Request, work: Work) -> Outcome:
         """Return the outcome of an exchange; raises Bogus."""

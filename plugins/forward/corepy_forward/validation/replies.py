@@ -166,7 +166,7 @@ class Validation:
         """Return the zone that has signed a set, None if that is insecure."""
         is_ds = found.rtype == c.TYPE_DS
         zones = [it for it in signers_of(found) if not (is_ds and it == found.owner)]
-        zone = self._trusted_zone(found.owner, zones)
+        zone = self._trusted_zone(_above_cut(found.owner, found.rtype), zones)
         if zone is None:
             text = f"{found.title} of {shown(found.owner)} has no signature"
             await self._unsigned(found.owner, found.rtype, text, EDE_RRSIGS_MISSING)
@@ -197,9 +197,8 @@ class Validation:
 
     async def _unsigned(self, name: bytes, rtype: int, text: str, ede: int) -> None:
         """Accept data without signatures if it is insecure; raises Bogus else."""
-        if rtype == c.TYPE_DS and len(name) > 1:
-            name = name[name[0] + 1 :]
-        verdict = await self._chain.insecure_above(name, self._request, self._work)
+        above = _above_cut(name, rtype)
+        verdict = await self._chain.insecure_above(above, self._request, self._work)
         if verdict is None:
             raise Bogus(text, ede)
         self.result.weaken(verdict)
@@ -225,7 +224,7 @@ class Validation:
             for it in denying_zones(self._message)
             if is_subdomain(name, it) and not (qtype == c.TYPE_DS and it == name and len(it) > 1)
         ]
-        zone = self._trusted_zone(name, fitting)
+        zone = self._trusted_zone(_above_cut(name, qtype), fitting)
         if zone is None:
             text = f"the denial of {c.type_name(qtype)} of {shown(name)} has no signature"
             await self._unsigned(name, qtype, text, EDE_NSEC_MISSING)
@@ -264,6 +263,11 @@ class Validation:
 
 
 _NOT_EXPANDED: Final = (c.TYPE_NSEC, c.TYPE_NSEC3)
+
+
+def _above_cut(name: bytes, rtype: int) -> bytes:
+    """Return a name in the zone that has the records: DS records are in the parent zone."""
+    return name[name[0] + 1 :] if rtype == c.TYPE_DS and len(name) > 1 else name
 
 
 def _target(alias: RecordSet) -> bytes:
