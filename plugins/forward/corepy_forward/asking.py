@@ -230,6 +230,14 @@ class Asking:
         tried.append(upstream)
         self._open.append(upstream.ask(self, body[:-2] + upstream.cookies.tail, False, now))
 
+    def ask_elsewhere(self, avoided: UpstreamLike, now: float) -> bool:
+        """Start the first attempt, with another upstream than `avoided` if there is one.
+
+        Return False if the settings allow only one attempt.
+        """
+        self._tried.append(avoided)
+        return self._retry(now)
+
     def _ask_otherwise(self, upstream: UpstreamLike, now: float) -> None:
         """Start an attempt in a form that depends on the upstream and on earlier attempts."""
         upstream.look(now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
-from corepy.dns.constants import NOERROR, NXDOMAIN
+from corepy.dns.constants import FLAG_CD, NOERROR, NXDOMAIN
 from corepy.dns.edns import (
     OPT_SIZE,
     OPTION_PADDING,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # The flags copied from the client's query: opcode, RD, AD, CD.
 _FLAGS: Final = 0x7800 | 0x0100 | 0x0020 | 0x0010
+_KEPT_FLAGS: Final = 0x7800 | 0x0100
 _COUNTS: Final = b"\0\1\0\0\0\0\0\1"
 _HEADERS: Final[dict[int, bytes]] = {}
 _OPT: Final = opt_record(UDP_SIZE)
@@ -65,6 +66,17 @@ def body_of(request: Request, question: bytes) -> bytes:
     if edns.options:
         return header + question + _own_opt(edns.do, edns.options)
     return header + question + (_OPT_DO if edns.do else _OPT)
+
+
+def body_for_validation(question: bytes, flags: int, options: bytes) -> bytes:
+    """Return a query with DO and CD, so that the reply can be validated (RFC 6840 section 5.9).
+
+    `flags` are those of the client's query, of which opcode and RD are kept; `options` its EDNS
+    options.
+    """
+    flags = flags & _KEPT_FLAGS | FLAG_CD
+    header = _HEADERS.get(flags) or _header(flags)
+    return header + question + (_own_opt(True, options) if options else _OPT_DO)
 
 
 def _header(flags: int) -> bytes:

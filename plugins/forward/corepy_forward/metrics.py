@@ -69,6 +69,13 @@ DESIGNATED: Final = metrics.gauge(
     ("to", "protocol"),
     merge="max",
 )
+VERDICTS: Final = metrics.counter(
+    "coredns_forward_dnssec_validations_total",
+    "Replies that were validated with DNSSEC, by the result.",
+    ("result",),
+)
+"""The results are "secure", "insecure", "bogus" and "indeterminate" (RFC 4033 section 5)."""
+
 _shown: Final = Counter[str]()
 
 

@@ -20,6 +20,7 @@ from corepy_forward.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from corepy.dns import Request
     from corepy_forward.attempt import UpstreamLike
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
@@ -193,6 +194,28 @@ class Pool:
         if crowd is None:
             crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
         return self._join(crowd, client, question, body, for_tcp)
+
+    def begin_elsewhere(self, question: bytes, body: bytes, avoided: UpstreamLike) -> Exchange:
+        """Return an exchange for a query whose reply from `avoided` was not accepted.
+
+        It is sent to another upstream if there is one, and over TCP, where a reply is harder to
+        forge, unless the settings prefer UDP.
+        """
+        key = question, body, avoided
+        exchange = self.flights.get(key)
+        if exchange is None:
+            now = monotonic()
+            exchange = self.exchange_type(self, question, body, True, now)
+            exchange.key = key
+            self.flights[key] = exchange
+            if self._closed:
+                exchange.fail(_STOPPING)
+            elif not exchange.ask_elsewhere(avoided, now):
+                exchange.fail("max_connect_attempts allows no other attempt")
+        return exchange
+
+    def attribute(self, request: Request) -> None:
+        """Take the client's query for which the next exchange begins, if taps need it."""
 
     def _join(
         self, crowd: Crowd, client: object, question: bytes, body: bytes, for_tcp: bool

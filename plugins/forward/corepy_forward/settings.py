@@ -14,6 +14,7 @@ from corepy.dns.constants import NOERROR, RCODES
 from corepy.plugin import parse_integer, parse_unsigned
 from corepy.plugin.tls_client import TLSFiles
 from corepy_forward.targets import as_ip, parse_port, server_name, split_host_port
+from corepy_forward.validation.validation_settings import ValidationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller
     from corepy_forward.quic_trust import TLSContext
     from corepy_forward.targets import ToAddress
+    from corepy_forward.validation.anchors import TrustAnchors
+    from corepy_forward.validation.options import ValidationOptions
 
 MAX_TARGETS = 15
 """Maximum number of TOs in one line (setup.go)."""
@@ -93,6 +96,10 @@ class Settings:
 
     tls_contexts: dict[str, TLSContext] = field(default_factory=dict)
     """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""
+
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    trust_anchors: TrustAnchors | None = None
+    """The trust anchors for validation, None without `dnssec validate`; created in setup."""
 
 
 class Policy(Protocol):
@@ -184,7 +191,15 @@ class Options:
             "source_address": self._source_address,
             "cookies": self._cookies,
             "random_case": lambda: self._flag("random_case"),
+            "dnssec": lambda: self._validation().dnssec(),
+            "trust_anchors_state": lambda: self._validation().trust_anchors_state(),
+            "negative_trust_anchors": lambda: self._validation().negative_trust_anchors(),
         }
+
+    def _validation(self) -> ValidationOptions:
+        from corepy_forward.validation.options import ValidationOptions
+
+        return ValidationOptions(self._c, self._settings.validation)
 
     def _argument(self) -> str:
         return self._c.next_argument().text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.dns import names
 from corepy.plugin import Mistakes, suggest_file
 from corepy_forward.contexts import import_client, make_context
 from corepy_forward.handler import Forward
@@ -45,8 +46,7 @@ def setup(controller: Controller) -> None:
     mistakes = Mistakes()
     for _ in controller.occurrences():
         with controller.statement(mistakes):
-            settings = _Line(controller).read()
-            controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
+            controller.add_handler(_handler(controller, _Line(controller).read()))
     mistakes.settle()
     controller.provides_labels(["forward/upstream"])
     for handler in controller.handlers[:-1]:
@@ -54,9 +54,19 @@ def setup(controller: Controller) -> None:
         handler.is_last = False
 
 
-def _metadata(controller: Controller) -> bool:
-    """Whether the block has *metadata*, so that plugins can read `forward/upstream`."""
-    return bool(controller.sibling("metadata"))
+def _handler(controller: Controller, settings: Settings) -> Forward:
+    """Return the handler of a line, which validates if the settings want it."""
+    with_metadata = bool(controller.sibling("metadata"))  # so plugins can read `forward/upstream`
+    if settings.trust_anchors is None:
+        return Forward(settings, controller.config, with_metadata)
+    from corepy_forward.validation.handler import ValidatingForward
+
+    handler = ValidatingForward(
+        settings, controller.config, with_metadata, anchors=settings.trust_anchors
+    )
+    zone = names.from_text(settings.zone)
+    settings.trust_anchors.service.add_line(zone, handler.chain.refresh_anchor)
+    return handler
 
 
 class _Line:
@@ -87,7 +97,25 @@ class _Line:
             )
         self._to(targets)
         self._check_tls(targets)
+        self._check_validation()
         return settings
+
+    def _check_validation(self) -> None:
+        """Create the trust anchors, if the line has `dnssec validate`."""
+        c, settings = self._c, self._settings.validation
+        if settings.token is None:
+            for token in settings.dependent:
+                problem = f"{token.text!r}: trust anchors have no effect without validation"
+                raise c.error(problem, token, "add the option: dnssec validate")
+            return
+        try:
+            from corepy_forward.validation import handler as handler
+            from corepy_forward.validation.anchor_setup import make_anchors
+        except ImportError as error:
+            package = (error.name or str(error)).partition(".")[0]
+            problem = f"dnssec validate needs {package}, which is not installed"
+            raise c.error(problem, settings.token, "pip install 'corepy-dns[forward]'") from None
+        self._settings.trust_anchors = make_anchors(c, settings)
 
     def _no_target(self, source: Token) -> CorefileError:
         """Return the error for a line with one argument, with a hint if that is an upstream."""

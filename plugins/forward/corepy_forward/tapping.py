@@ -134,6 +134,12 @@ class TappedPool(Pool):
         super().__init__(settings, targets)
         self.places = TappedPlaces(self.places.most)
 
+    def attribute(self, request: Request) -> None:
+        """Report the messages of the next exchange as those for `request`."""
+        places = self.places
+        assert isinstance(places, TappedPlaces)
+        places.asking = request
+
     def _open(self, target: Target) -> Upstream:
         upstream = super()._open(target)
         assert isinstance(upstream, TappedUpstream)

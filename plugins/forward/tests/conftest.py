@@ -10,10 +10,13 @@ import sys
 import pytest
 
 from corepy.plugin import Pending
+from corepy.testing.helper_module import helper_module
 from corepy_forward.handler import Forward
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
 from corepy_forward.targets import Target
+
+signed_world = helper_module(__file__, "signed_world")
 
 TURNS = 8
 OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
@@ -166,3 +169,12 @@ def in_flight():
         return server.call(count)
 
     return of
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The zones of `signed_world`, and `resolver`, the address of a resolver for them."""
+    made = signed_world.World(tmp_path_factory.mktemp("world"))
+    with made.serve() as resolver:
+        made.resolver = resolver
+        yield made

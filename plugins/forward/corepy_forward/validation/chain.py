@@ -1,0 +1,272 @@
+"""The chain of trust: the keys of zones, from the trust anchors down (RFC 4035 section 5).
+
+`Chain.entry` returns the facts about one name: whether a zone begins there, and its keys. The DS
+records name the parent zone by their signature, so a name below secure zones takes two queries for
+each zone. `Chain.insecure_above` walks down from the anchor label by label; it is for data without
+signatures, which is valid only below a delegation that is proven to be insecure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corepy.dns import Request
+from corepy.dns import constants as c
+from corepy.dns.edns import EDE_DNSKEY_MISSING
+from corepy.dns.message import query
+from corepy.dns.names import parent_offsets
+from corepy_forward.validation.anchor import SeenKeys
+from corepy_forward.validation.checking import Checker
+from corepy_forward.validation.delegated import Delegated
+from corepy_forward.validation.entries import Entry, Kind, trusted_keys, unsupported
+from corepy_forward.validation.public_keys import Delegation, flaw, matches, usable_keys
+from corepy_forward.validation.upstream_queries import Query, ask, message_of
+from corepy_forward.validation.verdicts import (
+    INSECURE,
+    Bogus,
+    Exhausted,
+    Indeterminate,
+    Security,
+    shown,
+)
+from corepy_forward.validation.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from corepy_forward.pool import Pool
+    from corepy_forward.validation.anchors import Anchor, TrustAnchors
+    from corepy_forward.validation.record_sets import Message, RecordSet
+
+MOST_ENTRIES: Final = 4096
+"""Names whose facts are cached; those used least recently are removed."""
+
+LONGEST: Final = 3600.0
+SHORTEST: Final = 5.0
+"""Bounds in seconds for cached facts, whatever the TTLs."""
+
+BOGUS_FOR: Final = 10.0
+"""Seconds for which a zone counts as bogus without another query."""
+
+RENEWED_AFTER: Final = 10.0
+"""Seconds after which keys are fetched again if they do not fit a signature: a rollover."""
+
+_MOST_REPORTED: Final = 16
+"""Keys of an anchor's zone whose signatures are checked for RFC 5011."""
+
+
+class _Cached(NamedTuple):
+    """An entry, or the reason why there is none."""
+
+    found: Entry | Bogus
+    made: float
+    until: float
+
+
+class Chain:
+    """The zones that are known to be secure or insecure, and the queries for more."""
+
+    def __init__(self, pool: Callable[[], Pool], anchors: TrustAnchors) -> None:
+        """`pool` returns the upstreams."""
+        self._pool = pool
+        self.anchors = anchors
+        self.checker = Checker()
+        self._version = anchors.version
+        self._entries: dict[bytes, _Cached] = {}
+        self._tasks: dict[bytes, asyncio.Task[Entry]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def entry(self, name: bytes, request: Request, work: Work) -> Entry:
+        """Return the facts about a name, for a client's query; raises Bogus.
+
+        `name` is in wire form and lower case.
+        """
+        while True:
+            cached = self._cached(name)
+            if cached is not None:
+                if isinstance(cached, Bogus):
+                    raise cached
+                return cached
+            task = self._tasks.get(name)
+            is_first = task is None
+            if task is None:
+                finding = self._find_and_keep(name, request, Work(work.queries))
+                task = self._tasks[name] = asyncio.get_running_loop().create_task(finding)
+                task.add_done_callback(_retrieve)
+            try:
+                return await asyncio.shield(task)
+            except Exhausted:
+                if is_first:
+                    raise
+            finally:
+                work.resume()
+
+    def _cached(self, name: bytes) -> Entry | Bogus | None:
+        if self._version != self.anchors.version:
+            self._version = self.anchors.version
+            self._entries.clear()
+        cached = self._entries.pop(name, None)
+        if cached is None or cached.until <= monotonic():
+            return None
+        self._entries[name] = cached  # now the most recently used
+        return cached.found
+
+    async def _find_and_keep(self, name: bytes, request: Request, work: Work) -> Entry:
+        found: Entry | Bogus
+        version = self.anchors.version
+        try:
+            found = await self._find(name, request, work)
+            seconds = min(max(found.ttl, SHORTEST), LONGEST)
+        except Indeterminate as problem:
+            problem.zone = problem.zone or name
+            raise
+        except Bogus as problem:
+            problem.zone = problem.zone or name
+            found, seconds = problem, BOGUS_FOR
+        finally:
+            del self._tasks[name]
+        if version == self.anchors.version:
+            self._keep(name, found, seconds)
+        if isinstance(found, Bogus):
+            raise found
+        return found
+
+    def _keep(self, name: bytes, found: Entry | Bogus, seconds: float) -> None:
+        if len(self._entries) >= MOST_ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        now = monotonic()
+        self._entries[name] = _Cached(found, now, now + seconds)
+
+    def renew(self, name: bytes) -> None:
+        """Forget the keys of a zone, which do not fit a signature, unless they are new."""
+        cached = self._entries.get(name)
+        if cached is not None and cached.made + RENEWED_AFTER < monotonic():
+            del self._entries[name]
+
+    async def _find(self, name: bytes, request: Request, work: Work) -> Entry:
+        if self.anchors.is_negative(name):
+            return Entry(Kind.INSECURE, LONGEST)
+        anchor = self.anchors.closest(name)
+        if anchor is None:
+            return Entry(Kind.INSECURE, LONGEST)
+        if anchor.zone == name:
+            return await self._anchored(anchor, request, work)
+        return await Delegated(self, anchor, name, request, work).find()
+
+    async def _anchored(self, anchor: Anchor, request: Request, work: Work) -> Entry:
+        """Return the keys of the zone of a trust anchor."""
+        delegation = Delegation.of(anchor.ds)
+        known = [it for it in anchor.dnskeys if flaw(it) is None]
+        if not (delegation.usable or known) and (anchor.ds or anchor.dnskeys):
+            return Entry(Kind.INSECURE, LONGEST, verdict=unsupported(anchor.zone, delegation))
+
+        def is_trusted(rdata: bytes) -> bool:
+            return rdata in known or any(
+                matches(it, anchor.zone, rdata) for it in delegation.usable
+            )
+
+        return await self.keys(anchor.zone, is_trusted, request, work)
+
+    async def keys(
+        self, zone: bytes, is_trusted: Callable[[bytes], bool], request: Request, work: Work
+    ) -> Entry:
+        """Return the keys of a zone, of which the trusted ones must have signed the set."""
+
+        async def check(message: Message) -> Entry:
+            found = message.answer_set(zone, c.TYPE_DNSKEY)
+            if found is None:
+                raise Bogus(f"{shown(zone)} has no DNSKEY", EDE_DNSKEY_MISSING)
+            await self._report(zone, found, work)
+            trusted = trusted_keys(zone, found, is_trusted)
+            proven = await self.checker.prove(found, zone, trusted, time(), work)
+            return Entry(Kind.SECURE, proven.ttl, tuple(usable_keys(found.rdatas)))
+
+        return await self.fetch(zone, c.TYPE_DNSKEY, check, request, work)
+
+    async def _report(self, zone: bytes, found: RecordSet, work: Work) -> None:
+        """Report the keys of an anchor's zone, for RFC 5011."""
+        anchor = self.anchors.closest(zone)
+        if anchor is None or anchor.zone != zone:
+            return
+        keys = usable_keys(found.rdatas[:_MOST_REPORTED], revoked=True)
+        signed = await self.checker.signers(found, zone, keys, time(), work)
+        if signed:
+            proven = signed[0][1]
+            signers = frozenset(key.rdata for key, _ in signed)
+            seen = SeenKeys(tuple(found.rdatas), signers, proven.original_ttl, proven.expires)
+            self.anchors.observe(zone, seen)
+
+    async def refresh_anchor(self, zone: bytes) -> None:
+        """Fetch the keys of an anchor's zone again; raises Bogus."""
+        self._entries.pop(zone, None)
+        request = Request.from_wire(query(zone, c.TYPE_DNSKEY))
+        await self.entry(zone, request, Work())
+
+    async def fetch(
+        self,
+        name: bytes,
+        rtype: int,
+        check: Callable[[Message], Awaitable[Entry]],
+        request: Request,
+        work: Work,
+    ) -> Entry:
+        """Return the result of `check` for records; if it is Bogus, another upstream is asked."""
+        asked = Query.for_records(name, rtype, request)
+        work.queries.count()
+        exchange = await ask(self._pool(), asked)
+        work.resume()
+        try:
+            return await check(message_of(exchange, name, rtype))
+        except Bogus as problem:
+            if problem.zone is not None or exchange.upstream is None:
+                raise
+            work.queries.count()
+            exchange = await ask(self._pool(), asked, exchange.upstream)
+            work.resume()
+            try:
+                return await check(message_of(exchange, name, rtype))
+            except Bogus:
+                raise problem from None
+
+    async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
+        """Return the verdict if a name is at or below an insecure delegation; None if not.
+
+        Raises Bogus if a zone above the name is bogus.
+        """
+        if self.anchors.is_negative(name):
+            return INSECURE
+        anchor = self.anchors.closest(name)
+        if anchor is None:
+            return INSECURE
+        last = len(name) - len(anchor.zone)
+        for offset in reversed(parent_offsets(name)):
+            if offset > last:
+                continue
+            try:
+                entry = await self.entry(name[offset:], request, work)
+            except Indeterminate:
+                raise
+            except Bogus:
+                if offset:
+                    raise
+                return None  # nothing proves that the name is a delegation
+            if entry.kind is Kind.INSECURE:
+                return entry.verdict
+            if entry.kind is Kind.ABSENT:
+                return None
+        return None
+
+    def close(self) -> None:
+        """Stop all queries."""
+        for task in self._tasks.values():
+            task.cancel()
+
+
+def _retrieve(task: asyncio.Task[Entry]) -> None:
+    """Take the exception of a task for which no client waits any more."""
+    if not task.cancelled():
+        task.exception()
