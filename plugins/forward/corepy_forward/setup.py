@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.dns import names
 from corepy.plugin import Mistakes, suggest_file
 from corepy_forward.contexts import import_client, make_context
 from corepy_forward.handler import Forward
@@ -63,7 +64,8 @@ def _handler(controller: Controller, settings: Settings) -> Forward:
     handler = ValidatingForward(
         settings, controller.config, with_metadata, anchors=settings.trust_anchors
     )
-    settings.trust_anchors.service.fetchers.append(handler.chain.refresh_anchor)
+    zone = names.from_text(settings.zone)
+    settings.trust_anchors.service.add_line(zone, handler.chain.refresh_anchor)
     return handler
 
 

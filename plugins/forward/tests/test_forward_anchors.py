@@ -15,7 +15,12 @@ from corepy.dns.presentation import rdata_to_text
 from corepy.plugin import LifecycleContext
 from corepy.plugin.process_group import ProcessGroup
 from corepy.testing import until
-from corepy_forward.validation import anchor_service, anchor_updates, anchors
+from corepy_forward.validation import (
+    anchor_service,
+    anchor_state_file,
+    anchor_updates,
+    anchors,
+)
 from corepy_forward.validation.anchor import ROOT_ANCHORS, Anchor, SeenKeys, ds_of, key_tag
 from corepy_forward.validation.anchor_files import read_anchor_file
 from corepy_forward.validation.anchor_service import AnchorService
@@ -55,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = SimpleNamespace(
         time=lambda: clock.now, clock_gettime=lambda _: clock.running, CLOCK_BOOTTIME=7
     )
-    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", None)  # the machine may be slow
+    monkeypatch.setattr(anchor_state_file, "_LONGEST_WRITE", None)  # the machine may be slow
     for module in (anchor_service, anchor_updates, anchors):
         monkeypatch.setattr(module, "time", fake)
     return clock
@@ -79,7 +84,7 @@ class Server:
         sources = AnchorSources({path: read_anchor_file(path)})
         self.keeper = AnchorKeeper(sources, path.parent / state if state else None)
         self.service = AnchorService(self.keeper)
-        self.service.fetchers.append(self.fetch)
+        self.service.add_line(EXAMPLE, self.fetch)
         self.anchors = TrustAnchors(self.service)
         self.context = LifecycleContext(
             pluggy.PluginManager("corepy"),
@@ -214,6 +219,9 @@ def test_the_anchors_of_the_root_are_built_in() -> None:
     }
     found.observe(ROOT, SeenKeys((ONE,), frozenset([ONE]), 0, 0))  # without a state file
     assert found.closest(EXAMPLE) is anchor
+    assert found.service.problems() == [
+        "no trust anchor of . has signed its keys: its names are bogus"
+    ]
 
 
 def test_the_status_of_many_zones_is_short() -> None:
@@ -268,6 +276,21 @@ def test_a_rollover_of_months(
     assert len(lines) == 5
 
 
+def test_the_problems_of_a_zone_end_with_its_anchors(anchor_file: Path, clock: Clock) -> None:
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        server.failure = OSError("unreachable")
+        await server.check()
+        assert "trust anchors of example.org.: the keys cannot be updated" in server.problems
+        server.failure = None
+        write_lines(anchor_file, f"test. DNSKEY {rdata_to_text(48, ONE)}")
+        await server.check()
+        assert "example.org" not in server.problems
+        assert set(read_states(anchor_file.with_name("state")).zones) == {from_text("test"), ROOT}
+
+    asyncio.run(test())
+
+
 def test_queries_for_keys_follow_the_intervals(
     anchor_file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,6 +315,32 @@ def test_queries_for_keys_follow_the_intervals(
     asyncio.run(test())
 
 
+def test_the_keys_are_queried_that_a_line_needs(anchor_file: Path, clock: Clock) -> None:
+    """The upstreams of a zone of its own may not know the root."""
+    queried: list[tuple[str, bytes]] = []
+
+    async def test() -> None:
+        for zone in (".", "org", "a.example.org", "com"):
+            service = Server(anchor_file, clock, state=f"state-{zone}").service
+            service._fetchers.clear()
+
+            async def fetch(found: bytes, zone: str = zone) -> None:
+                queried.append((zone, found))
+
+            service.add_line(from_text(zone), fetch)
+            await service._refresh()
+
+    asyncio.run(test())
+    assert queried == [
+        (".", EXAMPLE),
+        (".", ROOT),
+        ("org", EXAMPLE),
+        ("org", ROOT),
+        ("a.example.org", EXAMPLE),
+        ("com", ROOT),
+    ]
+
+
 def test_without_a_state_file_no_keys_are_queried(anchor_file: Path, clock: Clock) -> None:
     async def test() -> None:
         server = Server(anchor_file, clock, state="")
@@ -299,6 +348,13 @@ def test_without_a_state_file_no_keys_are_queried(anchor_file: Path, clock: Cloc
         await server.run(40)
         server.observe()
         assert (server.queries, server.trusted, server.keeper.zones) == (0, [1], {})
+        server.signers = [TWO]
+        server.observe()
+        bogus = "no trust anchor of example.org. has signed its keys: its names are bogus"
+        assert server.problems == bogus
+        server.signers = [ONE]
+        server.observe()
+        assert server.problems == ""
 
     asyncio.run(test())
 
@@ -362,14 +418,16 @@ def test_a_reload_and_an_upgrade_share_the_state(anchor_file: Path, clock: Clock
     asyncio.run(test())
 
 
-def test_a_zone_without_keys_is_not_validated(anchor_file: Path, clock: Clock) -> None:
-    """RFC 5011 section 5: the trust point is deleted once all keys were revoked."""
+def test_a_zone_without_keys_has_no_anchor(anchor_file: Path, clock: Clock) -> None:
+    """RFC 5011 section 5: once all keys were revoked, the anchor above the zone is used."""
 
     async def test() -> None:
         server = Server(anchor_file, clock)
         server.keys = server.signers = [key(1, REVOKED)]
         await server.check()
-        assert server.anchors.closest(EXAMPLE) is None
+        assert server.anchors.closest(EXAMPLE) == server.anchors.closest(ROOT) is not None
+        await server.check()
+        assert server.queries == 2  # the keys of the root, from which the zone is validated now
         assert "all trust anchors of example.org. were revoked" in server.problems
 
     asyncio.run(test())
@@ -507,6 +565,10 @@ def test_a_disk_that_cannot_be_written_is_tried_again(
         await server.run(2)
         assert "missing/state': No such file or directory; changes of trust" in server.problems
         assert len(caplog.records) == 1
+        write_anchors(anchor_file, ONE, TWO)
+        await server.run(1)
+        write_anchors(anchor_file, ONE)
+        await server.run(1)
         os.mkdir(anchor_file.with_name("missing"))
         await server.run(1)
         assert server.problems == ""
@@ -542,7 +604,9 @@ def test_the_hooks_run_the_checks(anchor_file: Path, clock: Clock) -> None:
         other = Server(anchor_file, clock)
         other.service.rehearse(other.context)
         shown = other.service.status()["state"]
-        assert shown == f"trust anchors example.org. ({key_tag(ONE)} valid since 2027-01-15)"
+        root = ". (20326, 38696)"
+        valid = f"{key_tag(ONE)} valid since 2027-01-15"
+        assert shown == f"trust anchors example.org. ({valid}), {root}"
 
     asyncio.run(test())
 
@@ -576,7 +640,7 @@ def test_an_unexpected_failure_does_not_end_the_checks(
 def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
     anchor_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(anchor_service, "_LONGEST_WRITE", 0)
+    monkeypatch.setattr(anchor_state_file, "_LONGEST_WRITE", 0)
 
     async def test() -> None:
         hangs = asyncio.Event()
@@ -584,7 +648,7 @@ def test_the_shutdown_does_not_wait_for_a_disk_that_hangs(
         async def never_done(_: object) -> None:
             await hangs.wait()
 
-        monkeypatch.setattr(anchor_service, "in_thread", never_done)
+        monkeypatch.setattr(anchor_state_file, "in_thread", never_done)
         server = Server(anchor_file, clock)
         await server.service.check(server.context)
         await server.service.shutdown()

@@ -128,7 +128,8 @@ def test_negative_trust_anchors(world, upstream, options, name, expected):
 )
 def test_an_anchor_below_the_root(world, upstream, name, expected):
     """Names that are not below a trust anchor are not validated (RFC 4033 section 5)."""
-    with serve(world.corefile(upstream, anchor="nsec.test.")) as server:
+    options = "negative_trust_anchors ."
+    with serve(world.corefile(upstream, anchor="nsec.test.", options=options)) as server:
         before = len(upstream.queries)
         assert verdict(server.ask(name, do=True)) == expected
         asked = [text for text, _ in upstream.queries[before:]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.dns.names import ROOT, to_text
+from corepy.dns.names import ROOT, parent_offsets, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 ZONE_FLAG: Final = 0x0100
 REVOKE_FLAG: Final = 0x0080
@@ -145,6 +145,14 @@ def matches(zone: bytes, ds: bytes, key: bytes) -> bool:
 def without_revocation(key: bytes) -> bytes:
     """Return a DNSKEY record as it was before its key was revoked."""
     return key[:1] + bytes((key[1] & ~REVOKE_FLAG & 0xFF,)) + key[2:]
+
+
+def deepest(anchors: Mapping[bytes, Anchor], name: bytes) -> bytes | None:
+    """Return the zone of the deepest anchor at or above a name; None if there is none."""
+    for offset in parent_offsets(name):
+        if name[offset:] in anchors:
+            return name[offset:]
+    return None
 
 
 def zones_of(anchors: Iterable[Configured]) -> dict[bytes, list[Configured]]:

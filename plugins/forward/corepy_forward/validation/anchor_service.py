@@ -1,26 +1,23 @@
-"""`AnchorService`: the life of the trust anchors in a server: state file, timers and status."""
+"""`AnchorService`: the life of the trust anchors in a server: hooks, timers and status."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.names import to_text
-from corepy.plugin import hookimpl, in_thread
+from corepy.dns.names import is_subdomain, to_text
+from corepy.plugin import hookimpl
 from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
-from corepy.plugin.reading import file_version
+from corepy_forward.validation.anchor import deepest
 from corepy_forward.validation.anchor_reports import date, log, shown_keys
-from corepy_forward.validation.anchor_store import StateError, read_states, write_states
+from corepy_forward.validation.anchor_state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from corepy.plugin import LifecycleContext
-    from corepy.plugin.reading import FileVersion
     from corepy_forward.validation.anchor import NegativeAnchor
     from corepy_forward.validation.anchor_updates import AnchorKeeper
 
@@ -32,87 +29,11 @@ INTERVAL: Final = 10.0
 _TIMEOUT: Final = 60.0
 """Seconds that one attempt to query keys may take."""
 
-_LONGEST_WRITE: Final = 5.0
-"""Seconds for which the shutdown waits until the state file is written."""
-
 _MOST_SHOWN: Final = 5
 """Zones in the status."""
 
 _STEP: Final = 60.0
 """Seconds by which the clock must differ between two checks to count as set."""
-
-
-class StateFile:
-    """Keeps the state file and the states in memory the same."""
-
-    def __init__(self, path: Path, keeper: AnchorKeeper) -> None:
-        """Take the path and the states, without reading the file."""
-        self.path = path
-        self._keeper = keeper
-        self._version: FileVersion | None = None
-        self._is_foreign = False
-        self._problems = {"read": "", "write": ""}
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def problems(self) -> list[str]:
-        """The reasons why the file is not read or not written."""
-        return [problem for problem in self._problems.values() if problem]
-
-    def read(self) -> None:
-        """Use the states in the file; a file that cannot be read counts as empty."""
-        try:
-            stored = read_states(self.path)
-        except StateError as error:
-            self._is_foreign = error.is_foreign
-            self._version = file_version(self.path)
-            end = "it is not used" if error.is_foreign else "it will be written anew"
-            self._note("read", f"the state file {str(self.path)!r}: {error}; {end}")
-            self._keeper.is_changed = self._keeper.tracks
-            return
-        self._is_foreign, self._version = False, stored.version
-        self._note("read", "")
-        if stored.zones or not self._keeper.zones:
-            self._keeper.adopt(stored.zones)
-        else:  # the file was removed or emptied, while the states in memory are complete
-            self._keeper.is_changed = self._keeper.tracks
-
-    def _note(self, action: str, problem: str) -> None:
-        """Store a problem or its end, and log a new problem."""
-        if problem and problem != self._problems[action]:
-            log.warning("%s", problem)
-        self._problems[action] = problem
-
-    def synchronize(self) -> None:
-        """Read the file again if another process has written it."""
-        is_behind = self._keeper.is_changed and not self._is_foreign
-        if self._task is None and not is_behind and file_version(self.path) != self._version:
-            self.read()
-
-    def save(self) -> None:
-        """Write the states in a thread if they have changed."""
-        if self._keeper.is_changed and self._task is None and not self._is_foreign:
-            self._task = asyncio.create_task(self._write(), name=f"write {self.path}")
-
-    async def _write(self) -> None:
-        keeper = self._keeper
-        try:
-            while keeper.is_changed:
-                keeper.is_changed = False
-                write = partial(write_states, self.path, keeper.zones)
-                self._version = await in_thread(write)
-                self._problems = {"read": "", "write": ""}
-        except OSError as error:
-            keeper.is_changed = True
-            reason = f"cannot write the state file {str(self.path)!r}: {error.strerror}"
-            self._note("write", f"{reason}; changes of trust anchors are lost at a restart")
-        finally:
-            self._task = None
-
-    async def close(self) -> None:
-        """Wait until a write in progress has ended, but not for a disk that hangs."""
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=_LONGEST_WRITE)
 
 
 class AnchorService:
@@ -122,15 +43,32 @@ class AnchorService:
         """Take the anchors; the hooks do the rest."""
         self.keeper = keeper
         self.file = None if keeper.state is None else StateFile(keeper.state, keeper)
-        self.fetchers: list[Fetch] = []
-        """Coroutine functions that query the keys of a zone and call `observe`."""
-
+        self._fetchers: list[tuple[bytes, Fetch]] = []
         self.negative: list[NegativeAnchor] = []
         self._expired: set[NegativeAnchor] = set()
         self._problems: dict[bytes, str] = {}
         self._task: asyncio.Task[None] | None = None
         self._clock = _clock()
         self._version = keeper.version
+
+    def add_line(self, zone: bytes, fetch: Fetch) -> None:
+        """Add a line that forwards `zone`, in wire form.
+
+        `fetch` is a coroutine function that queries the keys of a zone and calls `observe`.
+        """
+        self._fetchers.append((zone.lower(), fetch))
+
+    def _fetchers_of(self, anchored: bytes) -> list[Fetch]:
+        """Return the functions of the lines that use the trust anchor of a zone.
+
+        A line uses those in its zone, and the deepest one above it. Its upstreams may not know the
+        others, such as the root.
+        """
+        return [
+            fetch
+            for zone, fetch in self._fetchers
+            if is_subdomain(anchored, zone) or deepest(self.keeper.anchors, zone) == anchored
+        ]
 
     def add_negative(self, anchors: list[NegativeAnchor]) -> None:
         """Report when these anchors expire; the setup has warned of those that have."""
@@ -202,13 +140,15 @@ class AnchorService:
     async def _refresh(self) -> None:
         """Query the keys of the zones that are due."""
         for zone in list(self.keeper.anchors):
-            if self.keeper.schedule.is_due(zone, time.time()):  # time of day: as in the keeper
-                await self._query(zone)
+            fetchers = self._fetchers_of(zone)
+            # time of day: as in the keeper
+            if fetchers and self.keeper.schedule.is_due(zone, time.time()):
+                await self._query(zone, fetchers)
 
-    async def _query(self, zone: bytes) -> None:
+    async def _query(self, zone: bytes, fetchers: list[Fetch]) -> None:
         schedule, now = self.keeper.schedule, time.time  # time of day: as in the keeper
-        problem = "no upstream was asked"
-        for fetch in self.fetchers:
+        problem = ""
+        for fetch in fetchers:
             try:
                 async with asyncio.timeout(_TIMEOUT):
                     await fetch(zone)
@@ -245,13 +185,18 @@ class AnchorService:
         """Return a line for each problem."""
         keeper = self.keeper
         names = [to_text(zone) for zone in keeper.deleted]
+        unsigned = [to_text(it) for it in keeper.unsigned if it in keeper.anchors]
         unusable = [to_text(it.zone) for it in keeper.anchors.values() if not (it.ds or it.dnskeys)]
         return [
             *keeper.sources.problems,
             *(self.file.problems if self.file is not None else ()),
-            *(f"all trust anchors of {it} were revoked: it is not validated" for it in names),
+            *(f"all trust anchors of {it} were revoked; none is used any more" for it in names),
             *(f"no trust anchor of {it} is valid now: its names are bogus" for it in unusable),
-            *self._problems.values(),
+            *(
+                f"no trust anchor of {it} has signed its keys: its names are bogus"
+                for it in unsigned
+            ),
+            *(text for zone, text in self._problems.items() if zone in keeper.anchors),
             *(_expired(anchor) for anchor in sorted(self._expired)),
         ]
 

@@ -36,8 +36,8 @@ class AnchorServices:
 
 def make_anchors(controller: Controller, settings: ValidationSettings) -> TrustAnchors:
     """Return the trust anchors for the options of a line; raises `CorefileError`."""
-    _check_negative(controller, settings)
     service = _service(controller, settings)
+    _check_negative(controller, settings, service)
     _check_algorithms(controller, settings, service)
     negative = [anchor for anchor, _ in settings.negative]
     service.add_negative(negative)
@@ -103,10 +103,12 @@ def _check_algorithms(
             controller.warn(problem, settings.token)
 
 
-def _check_negative(controller: Controller, settings: ValidationSettings) -> None:
+def _check_negative(
+    controller: Controller, settings: ValidationSettings, service: AnchorService
+) -> None:
     """Warn of negative trust anchors that have no effect or disable everything."""
     for anchor, token in settings.negative:
-        if anchor.zone == ROOT:
+        if anchor.zone == ROOT and set(service.keeper.sources.zones) == {ROOT}:
             controller.warn("a negative trust anchor for the root disables validation", token)
         if anchor.until <= time.time():  # time of day: the operator's date
             name = to_text(anchor.zone)

@@ -1,9 +1,14 @@
-"""`AnchorSources`: the configured trust anchors, which are built in or read from files."""
+"""`AnchorSources`: the configured trust anchors: those of files, and those of the root.
+
+The anchors of the root are built in. They are used unless a file has anchors of the root, so that a
+file with those of another zone does not end the validation of all others.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.dns.names import ROOT
 from corepy.plugin import plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_forward.validation.anchor import ROOT_ANCHORS, zones_of
@@ -24,7 +29,7 @@ class AnchorSources:
     """The configured anchors; a file is read again when it has changed."""
 
     def __init__(self, files: Mapping[Path, AnchorFile]) -> None:
-        """Use the anchors of files that were read, or those of the root if there are no files."""
+        """Use the anchors of files that were read."""
         self._files = dict(files)
         self._problems: dict[Path, str] = {}
         self.zones: dict[bytes, list[Configured]] = {}
@@ -56,4 +61,5 @@ class AnchorSources:
 
     def _combine(self) -> None:
         read = [anchor for file in self._files.values() for anchor in file.anchors]
-        self.zones = zones_of(dict.fromkeys(read or ROOT_ANCHORS))
+        has_root = any(anchor.zone == ROOT for anchor in read)
+        self.zones = zones_of(dict.fromkeys(read if has_root else (*read, *ROOT_ANCHORS)))

@@ -52,6 +52,9 @@ class AnchorKeeper:
         self.deleted: tuple[bytes, ...] = ()
         """Zones whose keys were all revoked: they have no anchor (RFC 5011 section 5)."""
 
+        self.unsigned: set[bytes] = set()
+        """Zones whose last DNSKEY set no trusted key has signed."""
+
         self.version = 0
         self.schedule = Schedule()
         self.is_changed = False
@@ -67,21 +70,20 @@ class AnchorKeeper:
 
     def observe(self, zone: bytes, seen: SeenKeys) -> None:
         """Track the keys of a zone by a DNSKEY set that was just received."""
-        if self.state is None or zone not in self.sources.zones:
+        if zone not in self.sources.zones:
             return
         self.synchronize()
-        if self.tracks:
-            keys = tuple(key for key in seen.keys if len(key) >= _SHORTEST_KEY)
-            signers = seen.signers.intersection(keys)
-            self._advance(zone, seen._replace(keys=keys, signers=signers))
-
-    def _advance(self, zone: bytes, seen: SeenKeys) -> None:
         now = time.time()  # time of day: RFC 5011 compares it with times in the state file
-        before = self._keys(zone)
         is_configured = self._is_configured(zone, now)
-        if is_signed(before, seen, is_configured):
+        keys = tuple(key for key in seen.keys if len(key) >= _SHORTEST_KEY)
+        seen = seen._replace(keys=keys, signers=seen.signers.intersection(keys))
+        if is_signed(self._keys(zone), seen, is_configured):
+            self.unsigned.discard(zone)
             self.schedule.succeeded(zone, seen, now)
-        self._replace(zone, advance(before, seen, is_configured, int(now)))
+        else:
+            self.unsigned.add(zone)
+        if self.tracks:
+            self._replace(zone, advance(self._keys(zone), seen, is_configured, int(now)))
 
     def _keys(self, zone: bytes) -> Keys:
         return self.zones[zone].keys if zone in self.zones else {}
@@ -129,7 +131,8 @@ class AnchorKeeper:
             name: ZoneState(self._origins(name), self._adopted(name, stored.get(name)))
             for name in self.sources.zones
         }
-        self.is_changed = self.tracks and zones != stored
+        if self.tracks and zones != stored:
+            self.is_changed = True
         self.zones = zones
         self.rebuild()
 
@@ -157,9 +160,10 @@ class AnchorKeeper:
                 deleted.append(zone)
             else:
                 anchors[zone] = anchor
+        self.deleted = tuple(deleted)
         if anchors == self.anchors:
             return False
-        self.anchors, self.deleted = anchors, tuple(deleted)
+        self.anchors = anchors
         self.version += 1
         return True
 

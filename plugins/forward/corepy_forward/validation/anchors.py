@@ -12,6 +12,7 @@ from corepy.dns.names import parent_offsets, to_text
 from corepy_forward.validation.anchor import Anchor as Anchor
 from corepy_forward.validation.anchor import NegativeAnchor as NegativeAnchor
 from corepy_forward.validation.anchor import SeenKeys as SeenKeys
+from corepy_forward.validation.anchor import deepest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,12 +36,8 @@ class TrustAnchors:
 
     def closest(self, name: bytes) -> Anchor | None:
         """Return the deepest anchor at or above a name, None if there is none."""
-        anchors = self.keeper.anchors
-        for offset in parent_offsets(name):
-            anchor = anchors.get(name[offset:])
-            if anchor is not None:
-                return anchor
-        return None
+        zone = deepest(self.keeper.anchors, name)
+        return None if zone is None else self.keeper.anchors[zone]
 
     def is_negative(self, name: bytes) -> bool:
         """Return whether a name is not validated.
