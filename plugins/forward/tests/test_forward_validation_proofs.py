@@ -394,7 +394,7 @@ def test_valid_signatures_are_remembered(signer, monkeypatch):
 
 def test_long_computations_let_the_event_loop_run(monkeypatch):
     monkeypatch.setattr(work, "LONGEST_STEP", -1.0)
-    order = []
+    order: list[str] = []
 
     async def run():
         asyncio.get_running_loop().call_soon(order.append, "another callback")
