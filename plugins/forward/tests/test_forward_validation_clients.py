@@ -258,13 +258,15 @@ def test_the_chain_of_trust_is_cached(world):
 def test_equal_queries_in_flight_are_validated_once(world):
     waiting, gate = threading.Semaphore(0), threading.Event()
 
-    class Slow(signed_world.Tamper):
-        def _answer(self, query, proto):
-            waiting.release()
-            gate.wait()
-            return super()._answer(query, proto)
+    def late(wire):
+        waiting.release()
+        gate.wait()
+        return wire
 
-    with Slow(world.resolver) as upstream, serve(world.corefile(upstream)) as server:
+    with (
+        signed_world.Tamper(world.resolver, always=late) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
         (forward,) = server.plugins(ValidatingForward)
         replies = []
 
@@ -356,14 +358,13 @@ def _ask_quietly(address):
 def test_queries_above_the_limit_are_refused(world):
     gate, arrived = threading.Event(), threading.Event()
 
-    class Slow(signed_world.Tamper):
-        def _answer(self, query, proto):
-            arrived.set()
-            gate.wait()
-            return super()._answer(query, proto)
+    def late(wire):
+        arrived.set()
+        gate.wait()
+        return wire
 
     with (
-        Slow(world.resolver) as upstream,
+        signed_world.Tamper(world.resolver, always=late) as upstream,
         serve(world.corefile(upstream, options="max_concurrent 1")) as server,
     ):
         thread = threading.Thread(target=ask, args=(server.address, "www.nsec.test"))
