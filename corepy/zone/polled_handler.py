@@ -180,7 +180,7 @@ class PolledHandler(ZoneHandler):
     def ready(self) -> bool:
         """Return whether all zones are copied."""
         copies = self.copies
-        return bool(copies) and all(it.current is not None for it in copies)
+        return len(copies) == len(self._polled) and all(it.current for it in copies)
 
     @hookimpl
     def status(self) -> Mapping[str, Any] | None:
