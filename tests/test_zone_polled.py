@@ -202,15 +202,16 @@ def test_a_server_starts_while_the_api_fails_and_copies_the_zone_later(monkeypat
     run(scenario)
 
 
-def test_a_zone_that_the_api_does_not_have_refuses_the_start():
+def test_a_zone_that_the_api_does_not_have_refuses_the_start(caplog):
     async def scenario():
         api = API(Z1=[])
-        with pytest.raises(StartupError, match=r"plugin/polled: zone example\. \(Z2\): no such"):
+        with pytest.raises(StartupError, match=r"^zone example\. \(Z2\): no such"):
             async with running(polled(api, "Z1", "Z2")):
                 pass
         assert (api.clients, api.closed) == (1, 1)
 
     run(scenario)
+    assert [it for it in caplog.records if "Z2" in it.message] == []
 
 
 def test_a_zone_that_is_deleted_later_stays_served():

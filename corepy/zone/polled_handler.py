@@ -163,7 +163,7 @@ class PolledHandler(ZoneHandler):
         await wait_until_tried(self.copies, wait)
         for copy in self.copies:
             if copy.is_missing and copy.current is None:
-                raise StartupError(f"plugin/{self.name}: zone {copy.zone}: {copy.problem}")
+                raise StartupError(f"zone {copy.zone}: {copy.problem}")
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:

@@ -21,6 +21,8 @@ from corepy_route53.requesting import send, session_for, target_of
 from corepy_route53.signing import Scope, SignedRequest, query_text, sign
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corepy.http.http_session import HTTPSession
     from corepy.zone.polled_api import PolledZone, ZoneIntake
     from corepy_route53.options import Options
@@ -101,12 +103,20 @@ class Route53Client:
         request = SignedRequest("GET", path, query, [("Host", target.authority)])
         headers = sign(request, credentials, Scope(region, "route53"), now)
         session = self._session_for(target)
-        response = await send(
-            session, "GET", f"{path}?{query}", headers, most=LARGEST_PAGE, timeout=TIMEOUT
-        )
+        response = await self._send(session, f"{path}?{query}", headers)
         if response.status != 200:
             raise error_of(response, zone, credentials, _clock_difference(response, now))
         return response.body
+
+    async def _send(
+        self, session: HTTPSession, path: str, headers: Sequence[tuple[str, str]]
+    ) -> Response:
+        """Return a response; raises `OSError` with the name of the endpoint."""
+        try:
+            return await send(session, "GET", path, headers, most=LARGEST_PAGE, timeout=TIMEOUT)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"{session.target.authority}: {reason}") from None
 
     def _endpoint(self) -> tuple[HTTPTarget, str]:
         """Return where requests go, and the region that they are signed for."""
