@@ -48,7 +48,7 @@ def fetch(options, zone=ZONE):
 
 
 def problem_of(*answers, **options):
-    with Told(*answers) as server, pytest.raises(OSError, match=".") as caught:
+    with Told(*answers) as server, pytest.raises(OSError, match=r".") as caught:
         fetch(options_for(server, **options))
     return caught.value
 
