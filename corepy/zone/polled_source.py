@@ -1,0 +1,118 @@
+"""`PolledSource`: the copies of the hosted zones of one API account, shared by directives.
+
+Directives with the same settings share it, also those of the next generation, so a reload lists
+nothing again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from corepy.plugin import plugin_logger
+from corepy.zone.polled_copy import PolledCopy
+from corepy.zone.polled_metrics import PolledMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from corepy.plugin import ProcessGroup
+    from corepy.zone.polled_api import PolledClient, PolledZone
+    from corepy.zone.polled_copy import CopyMember
+
+LISTS_AT_ONCE: Final = 2
+"""Lists of one account at a time: APIs limit the requests of an account per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolledSettings:
+    """What directives that share their copies have in common."""
+
+    plugin: str
+    """The directive; for logs and metrics."""
+
+    key: Hashable = field(repr=False)
+    """The settings of the client, such as endpoint and credentials; it may have secrets."""
+
+    refresh: float = 60.0
+    """Seconds between two lists of a zone."""
+
+    make_client: Callable[[], PolledClient] = field(compare=False, kw_only=True)
+    """Called in the event loop; it must not block, nor raise."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    copy: PolledCopy
+    members: list[CopyMember]
+
+
+class PolledSource:
+    """The copies of one account, in this process."""
+
+    def __init__(self, settings: PolledSettings, group: ProcessGroup) -> None:
+        self.settings = settings
+        self._client = settings.make_client()
+        self._places = asyncio.Semaphore(LISTS_AT_ONCE)
+        self._metrics = PolledMetrics(settings.plugin)
+        self._log = plugin_logger(settings.plugin)
+        self._entries: dict[PolledZone, _Entry] = {}
+
+    def join(self, member: CopyMember, zones: Sequence[PolledZone]) -> list[PolledCopy]:
+        """Return the copies of zones, in their order; `leave` must follow."""
+        return [self._join(member, zone) for zone in zones]
+
+    def _join(self, member: CopyMember, zone: PolledZone) -> PolledCopy:
+        entry = self._entries.get(zone)
+        if entry is None:
+            members: list[CopyMember] = []
+            copy = PolledCopy(zone, self._log, self._metrics, members)
+            entry = self._entries[zone] = _Entry(copy, members)
+            copy.start(self._client, self._places, self.settings.refresh)
+        entry.members.append(member)
+        return entry.copy
+
+    def leave(self, member: CopyMember) -> bool:
+        """Stop the copies that only this handler has used; return whether none is left."""
+        for zone, entry in list(self._entries.items()):
+            if member in entry.members:
+                entry.members.remove(member)
+            if not entry.members:
+                entry.copy.stop()
+                self._metrics.forget(zone)
+                del self._entries[zone]
+        if self._entries:
+            return False
+        self._client.close()
+        return True
+
+
+async def wait_until_tried(copies: Sequence[PolledCopy], seconds: float) -> None:
+    """Wait until each copy was listed, or this has failed, for at most some seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for copy in copies:
+                await copy.tried.wait()
+
+
+_sources: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[PolledSettings, PolledSource]]
+_sources = WeakKeyDictionary()
+
+
+def join_source(settings: PolledSettings, group: ProcessGroup) -> PolledSource:
+    """Return the source for some settings in this process."""
+    sources = _sources.setdefault(asyncio.get_running_loop(), {})
+    source = sources.get(settings)
+    if source is None:
+        source = sources[settings] = PolledSource(settings, group)
+    return source
+
+
+def leave_source(source: PolledSource, member: CopyMember) -> None:
+    """Forget a handler, and with the last one the source."""
+    sources = _sources.get(asyncio.get_running_loop(), {})
+    if source.leave(member) and sources.get(source.settings) is source:
+        del sources[source.settings]
