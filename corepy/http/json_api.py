@@ -119,7 +119,7 @@ class JSONAPI:
         secrets: Collection[str],
     ) -> bytes:
         target = self.target
-        url = target.path.rstrip("/") + path
+        url = target.path.rstrip("/") + path or "/"
         every = [("Accept", "application/json"), *headers]
         try:
             response = await self._session.request(
@@ -183,7 +183,7 @@ def error_of(content: bytes) -> tuple[str, str]:
     if not isinstance(error, dict):
         return _text(error), _text(fields.get("error_description"))
     code = error.get("code")
-    name = _text(code) if isinstance(code, str) else _text(error.get("status")) or _reason(error)
+    name = _text(code) or _reason(error) or _text(error.get("status"))
     return name, _text(error.get("message"))
 
 
@@ -235,9 +235,12 @@ async def _system_tls() -> ssl.SSLContext:
 
 def is_protected(target: HTTPTarget) -> bool:
     """Return whether secrets may be sent: over TLS, or within this host."""
-    if target.scheme == "https" or target.host == "localhost":
-        return True
+    return target.scheme == "https" or is_loopback(target.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this one: "localhost", or a loopback address."""
     try:
-        return ip_address(target.host).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

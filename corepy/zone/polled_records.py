@@ -1,14 +1,40 @@
-"""`HostedRecords`: checks that the records of a hosted zone belong to the zone in the Corefile."""
+"""Reads the pages of a list of records, and checks that they belong to the zone in the Corefile."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
+from corepy.http.json_api import one_line
+from corepy.http.json_stream import JSONItems
 from corepy.zone.polled_api import PollError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corepy.zone.polled_api import ZoneIntake
+
+_PORTION: Final = 65536
+"""Bytes of a page that are decoded at a time."""
+
+
+def read_items(page: bytes, name: str, use: Callable[[Any], None]) -> dict[str, Any]:
+    """Call `use` with each element of the array `name` in a JSON object; return other members.
+
+    In a thread: it is quick enough to share the interpreter. Raises `PollError` if the page is
+    malformed.
+    """
+    items = JSONItems(name)
+    try:
+        for start in range(0, len(page), _PORTION):
+            for item in items.feed(page[start : start + _PORTION]):
+                use(item)
+        for item in items.feed(b"", final=True):
+            use(item)
+    except ValueError as error:
+        reason = one_line(str(error))
+        raise PollError(f"the response is not a list of records: {reason}") from None
+    return items.members
 
 
 class HostedRecords:

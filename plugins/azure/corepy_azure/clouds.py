@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corepy.http.json_api import is_protected
 from corepy.http.http_client import parse_url
+from corepy.http.json_api import is_protected
 from corepy.plugin.reading import read_file
 
 if TYPE_CHECKING:

@@ -74,9 +74,7 @@ def _reason_of_none(kind: str, properties: Fields) -> str:
     return "" if kind.upper() in _READERS else "this type of records is not known"
 
 
-def _add_records(
-    records: HostedRecords, owner: str, ttl: int, rtype: str, values: object
-) -> None:
+def _add_records(records: HostedRecords, owner: str, ttl: int, rtype: str, values: object) -> None:
     read = _READERS[rtype]
     for value in values if isinstance(values, list) else [values]:
         try:
