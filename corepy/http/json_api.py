@@ -170,7 +170,9 @@ def _redirected(response: StreamedResponse) -> str:
 
 
 def error_of(content: bytes) -> tuple[str, str]:
-    """Return the code and the message of an error response, as much as it has of them.
+    """Return the code and the message of an error response, "" for what it does not have.
+
+    The message has no full stop at its end, so that a hint can follow.
 
     Known are the errors of OAuth (RFC 6749 section 5.2), of Microsoft's and of Google's APIs. Any
     other content, such as the page of a proxy, is named as such.
@@ -181,10 +183,10 @@ def error_of(content: bytes) -> tuple[str, str]:
         return "", "" if not content.strip() else "the content is not from the API (not JSON)"
     error = fields.get("error")
     if not isinstance(error, dict):
-        return _text(error), _text(fields.get("error_description"))
+        return _text(error), _text(fields.get("error_description")).removesuffix(".")
     code = error.get("code")
     name = _text(code) or _reason(error) or _text(error.get("status"))
-    return name, _text(error.get("message"))
+    return name, _text(error.get("message")).removesuffix(".")
 
 
 def _reason(error: Mapping[str, Any]) -> str:
@@ -200,7 +202,7 @@ def _text(value: object) -> str:
 def one_line(text: str) -> str:
     """Return a text of the API as one line of printable characters, shortened."""
     line = " ".join("".join(it if it.isprintable() else " " for it in text[:4096]).split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} [...]"
 
 
 def _without(text: str, secrets: Collection[str]) -> str:

@@ -144,7 +144,7 @@ class _UnknownVersion(Exception):
 
 def _explained(error: APIError, hosted: HostedZone) -> PollError:
     """Return an error of the API with the next step for the operator."""
-    text = str(error).rstrip(".")
+    text = str(error)
     if error.status == _NOT_FOUND and error.code in _MISSING:
         kind = "private" if hosted.kind == PRIVATE else "public"
         place = f"resource group {hosted.group!r} has no {kind} zone {hosted.name!r}"

@@ -89,6 +89,8 @@ class Tokens:
             return token_of(await self._from_login())
         except APIError as error:
             raise PollError(_explained(error, account), retry_after=error.retry_after) from None
+        except PollError:
+            raise
         except OSError as error:
             raise PollError(f"no token from {_place(account)}: {error}") from None
 
@@ -139,10 +141,10 @@ def _place(account: Account) -> str:
 
 def _explained(error: APIError, account: Account) -> str:
     """Return an error with the next step, without what differs for each request."""
-    reason = str(error).partition(_TRACE)[0].rstrip()
+    reason = str(error).partition(_TRACE)[0].rstrip(" .")
     text = f"no token from {_place(account)}: {reason}"
     hint = next((hint for code, hint in _HINTS.items() if code in reason), "")
-    return f"{text.rstrip('.')}; {hint}" if hint else text
+    return f"{text}; {hint}" if hint else text
 
 
 _HINTS: Final = {

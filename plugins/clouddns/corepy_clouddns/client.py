@@ -69,7 +69,7 @@ def path_of(hosted: str) -> str:
 
 def _explained(error: APIError) -> PollError:
     """Return an error of the API with the next step for the operator."""
-    text = str(error).rstrip(".")
+    text = str(error)
     if error.status == _NOT_FOUND and error.code in _MISSING:
         return ZoneMissing(f"{text}; check the names of the project and of the hosted zone")
     hint = _HINTS.get(error.code) or hint_of_status(error.status)

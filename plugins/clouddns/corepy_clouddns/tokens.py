@@ -269,7 +269,7 @@ async def _request(
 
 def _explained(error: APIError) -> str:
     """Return an error with the next step for the operator."""
-    text = f"no token: {str(error).rstrip('.')}"
+    text = f"no token: {error}"
     hint = next((hint for part, hint in _HINTS.items() if part in text), "")
     return f"{text}; {hint}" if hint else text
 
