@@ -146,11 +146,15 @@ def signed_request(account: ServiceAccount, scope: str, now: int) -> str:
         "iss": account.email,
         "scope": scope,
         "aud": account.audience,
-        "iat": now,
         "exp": now + LIFETIME,
+        "iat": now,
     }
-    signed = b".".join(_encoded(json.dumps(it).encode()) for it in (header, claims))
+    signed = b".".join(_encoded(_compact(it)) for it in (header, claims))
     return (signed + b"." + _encoded(rs256(signed, account.private_key))).decode("ascii")
+
+
+def _compact(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _encoded(data: bytes) -> bytes:
