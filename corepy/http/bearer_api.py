@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from corepy.http.http_client import HTTPTarget
-    from corepy.http.http_session import Headers
 
 UNAUTHORIZED: Final = 401
 
@@ -32,6 +31,9 @@ class Token(NamedTuple):
     value: str
     until: float
     """The time of `time.monotonic` from which another one is fetched."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that requests with it must have, besides that of the token."""
 
 
 def token_of(content: bytes) -> Token:
@@ -68,24 +70,23 @@ class BearerAPI:
         self._token: Token | None = None
         self._lock = asyncio.Lock()
 
-    async def get(self, path: str, headers: Headers = (), *, most: int) -> bytes:
+    async def get(self, path: str, *, most: int) -> bytes:
         """Return the content of a response; raises as `JSONAPI.get`, or what `fetch` raises.
 
         A token that the API refuses is replaced once: it may have been revoked, or have ended.
         """
         token = await self._current()
         try:
-            return await self._get(token, path, headers, most)
+            return await self._get(token, path, most)
         except APIError as error:
             if error.status != UNAUTHORIZED:
                 raise
-        return await self._get(await self._current(), path, headers, most)
+        return await self._get(await self._current(), path, most)
 
-    async def _get(self, token: Token, path: str, headers: Headers, most: int) -> bytes:
-        bearer = ("Authorization", f"Bearer {token.value}")
-        secrets = (token.value,)
+    async def _get(self, token: Token, path: str, most: int) -> bytes:
+        headers = [("Authorization", f"Bearer {token.value}"), *token.headers]
         try:
-            return await self.api.get(path, (bearer, *headers), most=most, secrets=secrets)
+            return await self.api.get(path, headers, most=most, secrets=(token.value,))
         except APIError as error:
             if error.status == UNAUTHORIZED:
                 self._forget(token)

@@ -28,8 +28,7 @@ class Client:
     """Lists zones with one account (`corepy.zone.polled_api.PolledClient`)."""
 
     def __init__(self, account: Account) -> None:
-        self._tokens = Tokens(account)
-        self._api = BearerAPI(account.server, self._tokens.fetch)
+        self._api = BearerAPI(account.server, Tokens(account).fetch)
 
     async def fetch(self, zone: PolledZone, intake: ZoneIntake) -> None:
         """Add all records of a zone, page by page; raises `PollError`, or another `OSError`."""
@@ -49,10 +48,8 @@ class Client:
 
     async def _page(self, path: str, token: str) -> bytes:
         query = f"?pageToken={quote(token, safe='')}" if token else ""
-        project = self._tokens.quota_project
-        headers = [("X-Goog-User-Project", project)] if project else []
         try:
-            return await self._api.get(path + query, headers, most=LARGEST_PAGE)
+            return await self._api.get(path + query, most=LARGEST_PAGE)
         except APIError as error:
             raise _explained(error) from None
 

@@ -74,8 +74,6 @@ class Tokens:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self.quota_project = ""
-        """The project that requests are counted for, "" for that of the credentials."""
 
     async def fetch(self) -> Token:
         """Return a new token; raises `PollError`, or another `OSError` without a response."""
@@ -104,11 +102,13 @@ class Tokens:
             raise PollError(f"credentials file {path}: {error}") from None
         except OSError as error:
             raise PollError(f"credentials file {path}: {error.strerror}") from None
-        self.quota_project = _quota_project(credentials)
-        return await _token(credentials, SCOPE)
+        token = await _token(credentials, SCOPE)
+        project = _quota_project(credentials)
+        return token._replace(headers=(("X-Goog-User-Project", project),)) if project else token
 
 
 def _quota_project(credentials: Credentials) -> str:
+    """Return the project that requests are counted for, "" for that of the credentials."""
     project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "")
     if not project and isinstance(credentials, AuthorizedUser):
         project = credentials.quota_project
