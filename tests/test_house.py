@@ -17,7 +17,7 @@ ALLOWED = {
     "net": {"net", COMPILED},
     "http": {"http", "net", "plugin", "release"},
     "plugin": {"plugin", "corefile", "dns", "net", "flags", "release", COMPILED},
-    "zone": {"zone", "plugin", "corefile", "dns"},
+    "zone": {"zone", "http", "net", "plugin", "corefile", "dns"},  # polled_*: an API, processes
     "expr": {"expr", "plugin", "corefile", "dns"},
     "loading": {"loading", "plugin", "corefile", "release"},
     "server": {"server", "loading", "plugin", "corefile", "dns", "net", "release", COMPILED},

@@ -13,7 +13,7 @@ from corepy.dns import constants as c
 from corepy.dns.names import ROOT, InvalidName, from_text, to_text
 from corepy.dns.presentation import RecordError, rdata_from_text
 from corepy.zone.zone_builder import ZoneBuilder
-from corepy.zone.zone_errors import RecordRefused
+from corepy.zone.zone_errors import RecordRefused, ZoneError
 
 if TYPE_CHECKING:
     from corepy.zone.zone import Zone
@@ -140,7 +140,11 @@ class ZoneIntake:
 
     def build(self) -> Zone:
         """Return the zone; raises `ZoneError` if it has no SOA record."""
-        return self._builder.build()
+        try:
+            return self._builder.build()
+        except ZoneError as error:
+            refused = next((line for line in self.refused if " SOA: " in line), "")
+            raise ZoneError(f"{error}: {refused}" if refused else str(error)) from None
 
 
 def _shown(text: str) -> str:

@@ -152,7 +152,8 @@ class PolledCopy:
     def _fail(self, problem: str) -> None:
         """Count a failure, and log it unless it is that of the attempt before."""
         self._metrics.failed(self.zone)
-        if problem != self.problem:
+        refuses_start = self.is_missing and not self.tried.is_set()  # `PolledHandler` raises it
+        if problem != self.problem and not refuses_start:
             fate = (
                 "queries get SERVFAIL until the first copy"
                 if self.current is None

@@ -163,7 +163,7 @@ class PolledHandler(ZoneHandler):
         await wait_until_tried(self.copies, wait)
         for copy in self.copies:
             if copy.is_missing and copy.current is None:
-                raise StartupError(f"plugin/{self.name}: zone {copy.zone}: {copy.problem}")
+                raise StartupError(f"zone {copy.zone}: {copy.problem}")
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
@@ -180,7 +180,7 @@ class PolledHandler(ZoneHandler):
     def ready(self) -> bool:
         """Return whether all zones are copied."""
         copies = self.copies
-        return bool(copies) and all(it.current is not None for it in copies)
+        return len(copies) == len(self._polled) and all(it.current for it in copies)
 
     @hookimpl
     def status(self) -> Mapping[str, Any] | None:

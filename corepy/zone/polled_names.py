@@ -22,17 +22,18 @@ _DNAME: Final = key_of(c.TYPE_DNAME)
 
 
 class BelowNames:
-    """Selects some names, and all names below them; in wire form and lower case."""
+    """Selects some names with all names below them, and some exactly; in wire form, lower case."""
 
-    __slots__ = ("names",)
+    __slots__ = ("exact", "names")
 
-    def __init__(self, names: set[bytes]) -> None:
+    def __init__(self, names: set[bytes], exact: set[bytes]) -> None:
         self.names = names
+        self.exact = exact
 
     def __call__(self, name: bytes) -> bool:
-        """Return whether `name` is one of the names or below one."""
+        """Return whether `name` is one of the names."""
         names = self.names
-        return any(name[at:] in names for at in parent_offsets(name))
+        return name in self.exact or any(name[at:] in names for at in parent_offsets(name))
 
 
 def affected_names(
@@ -53,10 +54,9 @@ def affected_names(
         return None
     if origin in changed and not _has_same_origin(before, after):
         return lambda name: is_subdomain(name, origin)
-    changed.discard(origin)
-    below = BelowNames(changed)
-    _add_referrers(below, [before, after, *copies])
-    return lambda name: name == origin or below(name)
+    names = BelowNames(changed - {origin}, changed & {origin})
+    _add_referrers(names, [before, after, *copies])
+    return names
 
 
 def _changed_nodes(before: Zone, after: Zone) -> Iterator[bytes]:
@@ -87,23 +87,23 @@ def _has_same_origin(before: Zone, after: Zone) -> bool:
     )
 
 
-def _add_referrers(below: BelowNames, zones: Sequence[Zone]) -> None:
+def _add_referrers(names: BelowNames, zones: Sequence[Zone]) -> None:
     """Add the names whose records have a target among the names, also through several aliases."""
     references = [reference for zone in zones for reference in _references(zone)]
     for _ in range(LONGEST_CHAIN):
-        found = {owner for owner, target in references if below(target)}
-        if found <= below.names:
+        found = {owner for owner, target in references if names(target)}
+        known = len(names.names), len(names.exact)
+        names.exact |= found & {zone.origin for zone in zones}
+        names.names |= {_without_wildcard(owner) for owner in found - names.exact}
+        if known == (len(names.names), len(names.exact)):
             return
-        below.names |= found
 
 
 def _references(zone: Zone) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the owners of references, without wildcards, and their targets in lower case."""
-    for name in zone.names:
-        owner = _without_wildcard(name)
-        if name != zone.origin:
-            for target in _targets(name, zone.nodes.get(name, EMPTY)):
-                yield owner, target
+    """Yield the owners of references and their targets in lower case."""
+    for owner in zone.names:
+        for target in _targets(owner, zone.nodes.get(owner, EMPTY)):
+            yield owner, target
 
 
 def _targets(name: bytes, node: Node) -> Iterator[bytes]:
