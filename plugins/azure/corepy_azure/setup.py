@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text
-from corepy.plugin import Fallthrough
+from corepy.plugin import Fallthrough, parse_integer
 from corepy.zone.polled_api import PolledZone
 from corepy.zone.polled_source import PolledSettings
 from corepy_azure import client, clouds
-from corepy_azure.azure import Azure
+from corepy_azure.handler import Azure
 from corepy_azure.tokens import INSTANCE_METADATA, Account
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 USUAL_REFRESH: Final = 60.0
 """Seconds, as in CoreDNS."""
+
+SHORTEST_REFRESH: Final = 1.0
+"""Seconds; each list of a zone takes a request or more."""
 
 _ZONE_HINT: Final = "RESOURCE_GROUP:ZONE, such as dns-zones:example.org"
 _ACCESS_HINT: Final = "access public, or access private"
@@ -153,9 +156,10 @@ def _instance(controller: Controller, options: _Options) -> None:
 
 
 def _refresh(controller: Controller) -> float:
-    token = controller.argument("refresh DURATION, such as refresh 5m")
-    seconds = controller.duration(token)
-    if seconds < 1:
+    token = controller.argument("refresh DURATION, such as 90s or 5m")
+    number = parse_integer(token.text)
+    seconds = controller.duration(token) if number is None else float(number)
+    if seconds < SHORTEST_REFRESH:
         raise controller.error(f"refresh {token.text!r} is too short", token, "at least 1s")
     return seconds
 

@@ -9,7 +9,7 @@ from corepy.plugin import StartupError
 from corepy.testing import helper_module, serve
 from corepy.testing.command import wait_until
 from corepy.zone.polled_copy import PolledCopy
-from corepy_azure.azure import Azure
+from corepy_azure.handler import Azure
 
 stub = helper_module(__file__, "azure_api")
 

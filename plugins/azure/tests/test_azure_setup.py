@@ -153,7 +153,7 @@ def test_the_dot_at_the_end_is_not_part_of_the_name_in_azure():
 def test_options_of_all_directives_apply_to_all_zones():
     text = (
         "azure rg:a {\ntenant one\nsecret abcdef\nfallthrough a\n}\n"
-        "azure rg:b {\ntenant two\nfallthrough b\nrefresh 5m\n}"
+        "azure rg:b {\ntenant two\nfallthrough b\nrefresh 300\n}"
     )
     handler, warnings = handler_of(text)
     assert account_of(text).tenant == "two"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.names import InvalidName, from_text
 from corepy.http.http_client import HTTPTarget, parse_url
 from corepy.http.json_api import is_protected
-from corepy.plugin import Fallthrough
+from corepy.plugin import Fallthrough, parse_integer
 from corepy.zone.polled_api import PolledZone
 from corepy.zone.polled_source import PolledSettings
 from corepy_clouddns.client import Client
-from corepy_clouddns.clouddns import CloudDNS
 from corepy_clouddns.credentials import UnusableFile, type_in, usual_file
+from corepy_clouddns.handler import CloudDNS
 from corepy_clouddns.tokens import INSTANCE_METADATA, NO_CREDENTIALS, Account
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 USUAL_REFRESH: Final = 60.0
 """Seconds, as in CoreDNS."""
+
+SHORTEST_REFRESH: Final = 1.0
+"""Seconds; each list of a zone takes a request or more."""
 
 SERVER: Final = HTTPTarget("https", "dns.googleapis.com", 443, "")
 
@@ -126,9 +129,10 @@ def _instance(controller: Controller, options: _Options) -> None:
 
 
 def _refresh(controller: Controller) -> float:
-    token = controller.argument("refresh DURATION, such as refresh 5m")
-    seconds = controller.duration(token)
-    if seconds < 1:
+    token = controller.argument("refresh DURATION, such as 90s or 5m")
+    number = parse_integer(token.text)
+    seconds = controller.duration(token) if number is None else float(number)
+    if seconds < SHORTEST_REFRESH:
         raise controller.error(f"refresh {token.text!r} is too short", token, "at least 1s")
     return seconds
 

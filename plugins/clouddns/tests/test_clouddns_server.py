@@ -9,7 +9,7 @@ from corepy.plugin import StartupError
 from corepy.testing import helper_module, serve
 from corepy.testing.command import wait_until
 from corepy.zone.polled_copy import PolledCopy
-from corepy_clouddns.clouddns import CloudDNS
+from corepy_clouddns.handler import CloudDNS
 
 stub = helper_module(__file__, "clouddns_api")
 OTHER_SOA = stub.SOA.replace("-c1", "-e1")
