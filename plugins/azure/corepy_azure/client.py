@@ -97,16 +97,16 @@ class Client:
         """Add all records of a zone, page by page; raises `PollError`, or another `OSError`."""
         hosted = HostedZone.of(zone.id)
         records = HostedRecords(intake)
-        seen: set[str] = set()
+        seen: set[int] = set()  # hashes of links, which may be long
         page = await self._first_page(hosted)
         while True:
             intake.begin_page(len(page))
             link = await in_thread(partial(read_page, page, hosted.name, records))
             if not link:
                 break
-            if link in seen:
+            if hash(link) in seen:
                 raise PollError("the pages of the list repeat")
-            seen.add(link)
+            seen.add(hash(link))
             page = await self._page(hosted, path_of_link(link, self._account.cloud.manager))
         records.finish()
 
@@ -181,7 +181,9 @@ def path_of_link(link: str, manager: HTTPTarget) -> str:
     Any other host would get the token. Raises `PollError`.
     """
     try:
-        target = parse_url(link[:_LONGEST_LINK])
+        if len(link) > _LONGEST_LINK:
+            raise ValueError("it is too long")
+        target = parse_url(link)
     except ValueError as error:
         raise PollError(f"the link to the next page is malformed: {error}") from None
     there = target.scheme, target.host, target.port

@@ -148,8 +148,6 @@ def _explained(error: APIError, account: Account) -> str:
 
 
 _HINTS: Final = {
-    "AADSTS7000215": "secret must be the value of the client secret, not its ID",
-    "AADSTS7000222": "the client secret has ended; make a new one",
     "AADSTS700016": "check client and tenant",
     "AADSTS700082": "check the file of the workload identity",
     "AADSTS70021": "add a federated credential for this service account to the application",
@@ -158,4 +156,4 @@ _HINTS: Final = {
     "AADSTS900023": "check tenant",
     "Identity not found": "assign an identity to the virtual machine, or name it with client",
 }
-"""The next steps for errors of Microsoft Entra ID, by a part of their text."""
+"""The next steps for errors that do not name them, by a part of their text."""

@@ -210,9 +210,19 @@ TRACE = "\r\nTrace ID: 6f6c4645-0202\r\nCorrelation ID: 5fc8\r\nTimestamp: 2026-
                     "error_codes": [7000215],
                 },
             ),
-            "HTTP status 401: invalid_client: AADSTS7000215: Invalid client secret provided;"
-            " secret must be the value of the client secret, not its ID",
+            "HTTP status 401: invalid_client: AADSTS7000215: Invalid client secret provided",
             id="a wrong secret",
+        ),
+        pytest.param(
+            stub.http(
+                400,
+                {
+                    "error": "invalid_request",
+                    "error_description": f"AADSTS90002: Tenant 't' not found.{TRACE}",
+                },
+            ),
+            "HTTP status 400: invalid_request: AADSTS90002: Tenant 't' not found; check tenant",
+            id="a wrong tenant",
         ),
         pytest.param(
             stub.http(400, {"error": "unauthorized_client", "error_description": stub.SECRET}),

@@ -290,6 +290,7 @@ def test_the_next_page_is_of_the_same_server(link, path):
         "https://management.azure.com/\r\nX: y",
         "file:///etc/passwd",
         "https://[",
+        f"https://management.azure.com/{'a' * 20_000}",
     ],
 )
 def test_no_other_server_gets_the_token(link):

@@ -34,16 +34,17 @@ class Client:
         """Add all records of a zone, page by page; raises `PollError`, or another `OSError`."""
         path = path_of(zone.id)
         records = HostedRecords(intake)
-        token, seen = "", {""}
+        token = ""
+        seen: set[int] = set()  # hashes of tokens, which may be long
         while True:
             page = await self._page(path, token)
             intake.begin_page(len(page))
             token = await in_thread(partial(read_page, page, records))
             if not token:
                 break
-            if token in seen:
+            if hash(token) in seen:
                 raise PollError("the pages of the list repeat")
-            seen.add(token)
+            seen.add(hash(token))
         records.finish()
 
     async def _page(self, path: str, token: str) -> bytes:

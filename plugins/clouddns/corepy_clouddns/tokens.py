@@ -95,7 +95,10 @@ class Tokens:
         except OSError as error:
             raise PollError(f"no token: {error.strerror or error}") from None
 
-    async def _from_file(self, path: Path) -> Token:
+    async def _from_file(self) -> Token:
+        path = self._account.file or usual_file(os.environ)
+        if path is None:
+            raise PollError(NO_CREDENTIALS)
         try:
             credentials: Credentials = await in_thread(partial(read_credentials, path))
         except UnusableFile as error:
@@ -125,6 +128,11 @@ async def _token(credentials: Credentials, scope: str) -> Token:
         return await _of_external_account(credentials, scope)
     source = await _token(credentials.source, _CLOUD_SCOPE)
     return await _impersonated(source, credentials.url, scope, credentials.delegates)
+
+
+async def _of_instance(server: HTTPTarget) -> Token:
+    headers = [("Metadata-Flavor", "Google")]
+    return token_of(await _request(server, path=_INSTANCE_PATH, headers=headers))
 
 
 async def _of_service_account(account: ServiceAccount, scope: str) -> Token:
@@ -271,9 +279,8 @@ async def _request(
         api.close()
 
 
-def _explained(error: APIError) -> str:
+def _with_hint(text: str) -> str:
     """Return an error with the next step for the operator."""
-    text = f"no token: {error}"
     hint = next((hint for part, hint in _HINTS.items() if part in text), "")
     return f"{text}; {hint}" if hint else text
 

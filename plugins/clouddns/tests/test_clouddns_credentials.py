@@ -329,8 +329,8 @@ def test_a_file_is_preferred_to_the_metadata_server(google, tmp_path):
             "expired or revoked; the login has ended: gcloud auth application-default login",
         ),
         (stub.http(502, b"<html>", kind="text/html"), "502: the content is not from the API"),
-        (stub.http(200, b"<html>"), "no token: the response is not JSON"),
-        (stub.http(200, {}), "no token: the response has no usable access token"),
+        (stub.http(200, b"<html>"), "no token from Google: the response is not JSON"),
+        (stub.http(200, {}), "no token from Google: the response has no usable access token"),
         (
             stub.http(400, {"error": "x", "error_description": stub.REFRESH_TOKEN}),
             "HTTP status 400: x: ***",
