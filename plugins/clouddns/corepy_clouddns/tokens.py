@@ -77,23 +77,17 @@ class Tokens:
 
     async def fetch(self) -> Token:
         """Return a new token; raises `PollError`, or another `OSError` without a response."""
-        account = self._account
+        instance = self._account.instance if self._account.file is None else None
+        place = "Google" if instance is None else "the metadata server"
         try:
-            if account.file is None and account.instance is not None:
-                headers = [("Metadata-Flavor", "Google")]
-                return token_of(
-                    await _request(account.instance, path=_INSTANCE_PATH, headers=headers)
-                )
-            path = account.file or usual_file(os.environ)
-            if path is None:
-                raise PollError(NO_CREDENTIALS)
-            return await self._from_file(path)
+            return await (self._from_file() if instance is None else _of_instance(instance))
         except APIError as error:
-            raise PollError(_explained(error), retry_after=error.retry_after) from None
+            message = _with_hint(f"no token from {place}: {error}")
+            raise PollError(message, retry_after=error.retry_after) from None
         except PollError:
             raise
         except OSError as error:
-            raise PollError(f"no token: {error.strerror or error}") from None
+            raise PollError(f"no token from {place}: {error}") from None
 
     async def _from_file(self) -> Token:
         path = self._account.file or usual_file(os.environ)

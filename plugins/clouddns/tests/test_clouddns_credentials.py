@@ -308,32 +308,41 @@ def test_a_file_is_preferred_to_the_metadata_server(google, tmp_path):
     assert google.requests[0].target == "/token"
 
 
+SIGNATURE = "Invalid JWT Signature."
+REVOKED = "Token has been expired or revoked."
+
+
 @pytest.mark.parametrize(
     ("response", "problem"),
     [
-        (
-            stub.http(
-                400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
-            ),
+        pytest.param(
+            stub.http(400, {"error": "invalid_grant", "error_description": SIGNATURE}),
             "HTTP status 400: invalid_grant: Invalid JWT Signature; the key was deleted, or is of"
             " another account: make a new one",
+            id="a deleted key",
         ),
-        (
-            stub.http(
-                400,
-                {
-                    "error": "invalid_grant",
-                    "error_description": "Token has been expired or revoked.",
-                },
-            ),
+        pytest.param(
+            stub.http(400, {"error": "invalid_grant", "error_description": REVOKED}),
             "expired or revoked; the login has ended: gcloud auth application-default login",
+            id="an old login",
         ),
-        (stub.http(502, b"<html>", kind="text/html"), "502: the content is not from the API"),
-        (stub.http(200, b"<html>"), "no token from Google: the response is not JSON"),
-        (stub.http(200, {}), "no token from Google: the response has no usable access token"),
-        (
+        pytest.param(
+            stub.http(502, b"<html>", kind="text/html"),
+            "502: the content is not from the API",
+            id="a page of a proxy",
+        ),
+        pytest.param(
+            stub.http(200, b"<html>"), "no token from Google: the response is not JSON", id="HTML"
+        ),
+        pytest.param(
+            stub.http(200, {}),
+            "no token from Google: the response has no usable access token",
+            id="empty",
+        ),
+        pytest.param(
             stub.http(400, {"error": "x", "error_description": stub.REFRESH_TOKEN}),
             "HTTP status 400: x: ***",
+            id="a secret",
         ),
     ],
 )
