@@ -255,6 +255,8 @@ OTHER_MEANINGS = {
     ("plugin/upstream_words.py", "tls"): "a scheme",
     ("http/http_client.py", "https"): "a scheme",
     ("http/http_session.py", "https"): "a scheme",
+    ("http/json_api.py", "errors"): "a member of an error response",
+    ("http/json_api.py", "https"): "a scheme",
     ("server/listen/http/grpc.py", "grpc"): "a scheme",
     ("server/listen/transports.py", "grpc"): "a scheme",
     ("plugin/placeholders.py", "local"): "the address of the server",
