@@ -108,10 +108,12 @@ def test_a_server_starts_while_the_api_is_away(monkeypatch):
         assert not handler.ready()
 
 
-def test_a_hosted_zone_of_another_name_refuses_the_start(moto, endpoint):
+def test_a_hosted_zone_of_another_name_is_a_problem_that_names_it(moto, endpoint):
     zone = moto.create("example.com.")
-    with (
-        pytest.raises(StartupError, match=r"this hosted zone is example\.com\., not example\.org"),
-        serve(corefile(("example.org", zone))),
-    ):
-        pass
+    moto.change(zone, record_set("www.part.example.com.", "A", "192.0.2.1"))
+    with serve(corefile(("example.org", zone), ("part.example.com", zone))) as server:
+        (handler,) = server.plugins(Route53)
+        assert rdata(server, "www.example.org") == 2
+        (problem,) = handler.status()["problems"]
+        assert "has the records of example.com., not of example.org." in problem
+        assert rdata(server, "www.part.example.com") == ["192.0.2.1"]
