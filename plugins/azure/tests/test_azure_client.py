@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
@@ -448,7 +449,7 @@ async def loopback(host, port):
     return ["127.0.0.1"]
 
 
-def test_a_token_document_with_any_lifetime():
-    for lifetime in (None, "x", -1, True, 0, float("nan"), [], 1e300, "3599"):
-        content = json.dumps({"access_token": "abc", "expires_in": lifetime}).encode()
-        assert bearer_api.token_of(content).value == "abc"
+@pytest.mark.parametrize("lifetime", [None, "x", -1, True, 0, math.nan, [], 1e300, "3599"])
+def test_a_token_document_with_any_lifetime(lifetime):
+    content = json.dumps({"access_token": "abc", "expires_in": lifetime}).encode()
+    assert bearer_api.token_of(content).value == "abc"

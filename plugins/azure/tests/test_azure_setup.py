@@ -8,7 +8,7 @@ from corepy.corefile.redaction import redact
 from corepy.dns.names import to_text
 from corepy.testing import refusal, set_up
 from corepy_azure.clouds import CLOUDS, PUBLIC
-from corepy_azure.tokens import INSTANCE_METADATA, Account
+from corepy_azure.tokens import INSTANCE_METADATA
 
 ZONE = "azure resource_set:zone"
 COUNT = "wrong argument count or unexpected line ending after"
@@ -44,7 +44,7 @@ def zones_of(handler):
     return [(to_text(zone.origin), zone.id) for zone in handler._polled]
 
 
-def account_of(text) -> Account:
+def account_of(text):
     return handler_of(text)[0]._settings.key
 
 

@@ -171,10 +171,8 @@ class CloudDNSAPI:
 
     def _token(self, path):
         if path.endswith(":generateAccessToken"):
-            fields = {"accessToken": self.token, "expireTime": "2126-01-01T00:00:00Z"}
-            return http(200, fields)
-        fields = {"access_token": self.token, "expires_in": 3599, "token_type": "Bearer"}
-        return http(200, fields)
+            return http(200, {"accessToken": self.token, "expireTime": "2126-01-01T00:00:00Z"})
+        return http(200, {"access_token": self.token, "expires_in": 3599, "token_type": "Bearer"})
 
     def _list(self, path, query):
         _, _, _, _, project, _, name, _ = path.split("/")

@@ -194,9 +194,8 @@ def test_a_user(google, tmp_path, monkeypatch):
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_workload_outside_google_cloud(google, tmp_path, form):
     content = "the.own-token\n" if form == "text" else {"id": "the.own-token"}
-    source = {"file": str(write(tmp_path, content, "own"))}
-    if form == "json":
-        source["format"] = {"type": "json", "subject_token_field_name": "id"}
+    fields = {"type": form, "subject_token_field_name": "id"}
+    source = {"file": str(write(tmp_path, content, "own")), "format": fields}
     path = write(tmp_path, google.external_account("", credential_source=source))
     assert token_of(path).value == stub.TOKEN
     (request,) = google.requests
@@ -266,13 +265,12 @@ def test_an_unusable_external_account(google, tmp_path, changes, problem):
 
 
 @pytest.mark.parametrize(
-    ("content", "form"), [("", None), ("{", "json"), ("[]", "json"), ('{"id": 3}', "json")]
+    ("content", "form"), [("", "text"), ("{", "json"), ("[]", "json"), ('{"id": 3}', "json")]
 )
 def test_a_file_without_a_token(google, tmp_path, content, form):
     own = tmp_path / "own"
-    source = {"file": str(own)}
-    if form:
-        source["format"] = {"type": form, "subject_token_field_name": "id"}
+    fields = {"type": form, "subject_token_field_name": "id"}
+    source = {"file": str(own), "format": fields}
     path = write(tmp_path, google.external_account(own, credential_source=source))
     assert failure_of(path) == f"{own}, the token of the workload: No such file or directory"
     own.write_text(content)
