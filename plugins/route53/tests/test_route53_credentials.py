@@ -205,7 +205,7 @@ def test_sections_have_several_forms():
     }
 
 
-@given(st.text())
+@given(st.text("[]=#; \t\nab\"'\r\x0b\u2028é", max_size=40))
 def test_any_text_is_a_file_of_profiles(text):
     parse_profiles(text)
 
