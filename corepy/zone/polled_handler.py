@@ -189,9 +189,11 @@ class PolledHandler(ZoneHandler):
         if not copies:
             return None
         problems = [f"zone {it.zone}: {it.problem}{_age(it)}" for it in copies if it.problem]
+        state = {"state": _state(copies), "problems": problems}
+        if self._context is not None and not self._context.process_group.is_leader:
+            return state  # the numbers of all processes are added up
         return {
-            "state": _state(copies),
-            "problems": problems,
+            **state,
             "zones": len(copies),
             "records": sum(it.current.records for it in copies if it.current is not None),
             "ignored": sum(it.ignored for it in copies),
