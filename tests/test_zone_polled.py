@@ -358,6 +358,25 @@ def test_a_reload_lists_nothing_again_and_shares_the_client():
     run(scenario)
 
 
+def test_a_reload_with_other_settings_begins_with_the_copy():
+    async def scenario():
+        api, other = API(Z1=[("www", 60, *A)]), API()
+        other.failure = OSError("refused")
+        async with running(polled(api, "Z1", place="here")) as first:
+            api.failure = OSError("refused")
+            async with running(polled(api, "Z1", refresh=1800.0)) as second:
+                assert (await answer(second, "www.example."))[0] == 0
+                assert second.inputs == first.inputs
+            async with running(polled(other, "Z1", place="here")) as third:
+                assert (await answer(third, "www.example."))[0] == 0
+            async with running(polled(other, "Z1", place="there")) as fourth:
+                assert (await answer(fourth, "www.example."))[0] == 2
+            async with running(polled(other, "Z1")) as fifth:
+                assert (await answer(fifth, "www.example."))[0] == 2
+
+    run(scenario)
+
+
 def test_caches_start_empty_while_replies_of_an_earlier_version_are_removed():
     async def scenario():
         api = API(Z1=[("www", 60, *A)])

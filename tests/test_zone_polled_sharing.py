@@ -56,12 +56,11 @@ def test_a_follower_gets_the_zone_and_its_changes_without_lists_of_its_own():
             api.put("Z1", ("www", 60, *A))
             await until(lambda: len(records(follower)) == 3)
             api.failure = OSError("refused")
-            await until(lambda: follower.status()["problems"])
-            assert follower.status()["state"] == "API failing"
-            assert "records" not in follower.status()
+            await until(lambda: follower.copies[0].problem == "refused")
+            assert follower.status() == {"state": "API failing"}
             assert leader.status()["records"] == 3
             api.failure = None
-            await until(lambda: not follower.status()["problems"])
+            await until(lambda: not follower.copies[0].problem)
             version = follower.inputs
             listed = api.lists
             await until(lambda: api.lists > listed + 2)
@@ -81,7 +80,7 @@ def test_a_follower_waits_for_the_first_list(monkeypatch):
             running(polled(api, "Z1", refresh=0.001), group=LinkedProcess(group)) as follower,
         ):
             assert not follower.ready()
-            assert "refused" in follower.status()["problems"][0]
+            assert follower.copies[0].problem == "refused"
             api.failure = None
             await until(follower.ready)
 

@@ -97,6 +97,11 @@ class PolledCopy:
         self._retry_after = 0.0
         self._task: asyncio.Task[None] | None = None
 
+    def adopt(self, earlier: PolledCopy) -> None:
+        """Begin with the version of another copy of this hosted zone."""
+        self.current, self.version = earlier.current, earlier.version
+        self.refreshed, self.ignored = earlier.refreshed, earlier.ignored
+
     def start(self, client: PolledClient, places: asyncio.Semaphore, refresh: float) -> None:
         """Begin to list the records, every `refresh` seconds; `places` limits lists at a time."""
         name = f"poll {self.zone}"

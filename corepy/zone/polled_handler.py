@@ -188,12 +188,13 @@ class PolledHandler(ZoneHandler):
         copies = self.copies
         if not copies:
             return None
-        problems = [f"zone {it.zone}: {it.problem}{_age(it)}" for it in copies if it.problem]
-        state = {"state": _state(copies), "problems": problems}
+        state = {"state": _state(copies)}
         if self._context is not None and not self._context.process_group.is_leader:
-            return state  # the numbers of all processes are added up
+            return state  # the rest is that of the leader, whose numbers would be counted twice
+        problems = [f"zone {it.zone}: {it.problem}{_age(it)}" for it in copies if it.problem]
         return {
             **state,
+            "problems": problems,
             "zones": len(copies),
             "records": sum(it.current.records for it in copies if it.current is not None),
             "ignored": sum(it.ignored for it in copies),

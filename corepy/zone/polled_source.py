@@ -43,8 +43,21 @@ class PolledSettings:
     refresh: float = 60.0
     """Seconds between two lists of a zone."""
 
+    place: Hashable = field(default=None, kw_only=True)
+    """What distinguishes hosted zones with one ID, such as the endpoint; None if that is unknown.
+
+    A directive with other settings at the same place, such as new credentials, begins with the copy
+    of the generation before.
+    """
+
     make_client: Callable[[], PolledClient] = field(compare=False, kw_only=True)
     """Called in the event loop; it must not block, nor raise."""
+
+    def has_zones_of(self, other: PolledSettings) -> bool:
+        """Return whether equal IDs are the same hosted zones."""
+        if self.plugin != other.plugin:
+            return False
+        return self.key == other.key or (self.place is not None and self.place == other.place)
 
     @property
     def name(self) -> str:
@@ -107,9 +120,21 @@ class PolledSource:
             members: list[CopyMember] = []
             copy = PolledCopy(zone, self._log, self._metrics, members)
             entry = self._entries[zone] = _Entry(copy, members)
+            earlier = self._earlier(zone)
+            if earlier is not None:
+                copy.adopt(earlier)
             self._start(copy)
         entry.members.append(member)
         return entry.copy
+
+    def _earlier(self, zone: PolledZone) -> PolledCopy | None:
+        """Return a copy of a zone that directives with other settings have."""
+        for source in _sources.get(asyncio.get_running_loop(), {}).values():
+            if source is not self and source.settings.has_zones_of(self.settings):
+                found = source._copy_of(zone)
+                if found is not None and found.current is not None:
+                    return found
+        return None
 
     def _start(self, copy: PolledCopy) -> None:
         if self._publisher is not None:
