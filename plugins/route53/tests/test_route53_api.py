@@ -198,14 +198,13 @@ def test_keys_that_are_refused_are_found_anew(tmp_path):
     path = tmp_path / "credentials"
     path.write_text("[default]\naws_access_key_id = OLD\naws_secret_access_key = a\n")
 
-    class Rotating(Told):
-        def _answer(self, request):
-            if "Credential=OLD/" not in request.headers["authorization"]:
-                return http_response(zone_page())
-            path.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = b\n")
-            return http_response(error_page("InvalidClientTokenId"), 403)
+    def answer(request):
+        if "Credential=OLD/" not in request.headers["authorization"]:
+            return http_response(zone_page())
+        path.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = b\n")
+        return http_response(error_page("InvalidClientTokenId"), 403)
 
-    with Rotating() as server:
+    with Told(answer) as server:
         assert fetch(options_for(server, keys=None, profile="default", file=path)).build()
 
 
