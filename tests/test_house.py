@@ -17,7 +17,7 @@ ALLOWED = {
     "net": {"net", COMPILED},
     "http": {"http", "net", "plugin", "release"},
     "plugin": {"plugin", "corefile", "dns", "net", "flags", "release", COMPILED},
-    "zone": {"zone", "plugin", "corefile", "dns"},
+    "zone": {"zone", "http", "net", "plugin", "corefile", "dns"},  # polled_*: an API, processes
     "expr": {"expr", "plugin", "corefile", "dns"},
     "loading": {"loading", "plugin", "corefile", "release"},
     "server": {"server", "loading", "plugin", "corefile", "dns", "net", "release", COMPILED},
@@ -255,6 +255,8 @@ OTHER_MEANINGS = {
     ("plugin/upstream_words.py", "tls"): "a scheme",
     ("http/http_client.py", "https"): "a scheme",
     ("http/http_session.py", "https"): "a scheme",
+    ("http/json_api.py", "errors"): "a member of an error response",
+    ("http/json_api.py", "https"): "a scheme",
     ("server/listen/http/grpc.py", "grpc"): "a scheme",
     ("server/listen/transports.py", "grpc"): "a scheme",
     ("plugin/placeholders.py", "local"): "the address of the server",

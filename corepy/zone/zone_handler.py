@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
@@ -65,6 +65,8 @@ class ZoneHandler(FastHandler, ExplainedHandler):
     """
 
     cacheability = Cacheability.SETS_DEADLINE
+    passed: ClassVar[frozenset[Match]] = _UNKNOWN
+    """The results that are passed on for names in `fallthrough`."""
 
     def __init__(self, fallthrough: Fallthrough | None = None) -> None:
         """Pass queries for names that do not exist on if they are in `fallthrough`."""
@@ -116,7 +118,7 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         reply, found = answer(zone, request)
         if found.wildcard is not None:
             request.metadata[WILDCARD_LABEL] = to_text(found.wildcard)
-        if found.match in _UNKNOWN and not found.answer.count:
+        if found.match in self.passed and not found.answer.count:
             if self.passes(served, request.name_wire):
                 return self._pass_on(request)
         elif found.outside is not None:
@@ -158,6 +160,10 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         served = self.zone_of(request.name_wire)
         if served is None:
             return {"state": "the name is outside its zones"}
+        return self.explain_zone(request, served)
+
+    def explain_zone(self, request: Request, served: ServedZone) -> dict[str, str | int]:
+        """Return the state of a zone, and what was found in it."""
         state: dict[str, str | int] = {"zone": to_text(served.origin)}
         zone = served.current
         if zone is None:

@@ -90,7 +90,7 @@ class Lookup:
 
     __slots__ = (
         "_do", "_pointer", "_qname", "_qtype", "_sets", "_zone", "additional", "answer",
-        "authority", "is_authoritative", "match", "outside", "rcode", "source", "wildcard",
+        "authority", "is_authoritative", "last", "match", "outside", "rcode", "source", "wildcard",
     )  # fmt: skip
 
     def __init__(self, zone: Zone, name: bytes, qtype: int, do: bool) -> None:
@@ -116,6 +116,8 @@ class Lookup:
         """The last wildcard that matched, None if none did."""
         self.outside: bytes | None = None
         """The target of an alias out of the zone, whose records complete the answer."""
+        self.last = name
+        """The name that was looked up last: the target of the last alias, or the name."""
         self._follow(name)
 
     def _follow(self, name: bytes) -> None:
@@ -127,6 +129,7 @@ class Lookup:
                 self.outside, self.match, self.source = target, Match.OUTSIDE, target
                 return
             seen.add(target)
+            self.last = target
             target = self._step(target)
         if target is not None:  # an endless or a long chain
             self._add_apex_ns()

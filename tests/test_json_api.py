@@ -1,0 +1,155 @@
+"""Requests to JSON APIs: errors as texts, tokens, and servers that may get secrets.
+
+The plugins *azure* and *clouddns* test the requests with stubs of their APIs.
+"""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corepy.http.bearer_api import BearerAPI, Token, made_token
+from corepy.http.http_client import parse_url
+from corepy.http.json_api import APIError, document_of, error_of, is_protected, one_line
+from corepy.testing.http_recorder import HTTPRecorder
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"error": "invalid_client"}, ("invalid_client", "")),
+        ({"error": "a", "error_description": "b c."}, ("a", "b c")),
+        ({"error": {"code": "NotFound", "message": "No.\r\nNo."}}, ("NotFound", "No. No")),
+        (
+            {"error": {"code": 403, "message": "m", "status": "S", "errors": [{"reason": "r"}]}},
+            ("r", "m"),
+        ),
+        ({"error": {"code": 403, "status": "PERMISSION_DENIED"}}, ("PERMISSION_DENIED", "")),
+        ({"error": {"errors": [3], "message": 4}}, ("", "")),
+        ({"error": None}, ("", "")),
+        ({}, ("", "")),
+    ],
+)
+def test_errors_of_apis(document, found):
+    assert error_of(json.dumps(document).encode()) == found
+
+
+def test_errors_of_others():
+    assert error_of(b" \r\n") == ("", "")
+    for content in (b"<html>", b"[]", b"\xff", b"[" * 100_000):
+        assert error_of(content) == ("", "the content is not from the API (not JSON)")
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_any_content_is_an_error(content):
+    for wrapped in (content, b'{"error": ' + content + b"}"):
+        code, message = error_of(wrapped)
+        assert code.isprintable()
+        assert message.isprintable()
+
+
+def test_a_text_of_an_api_is_one_short_line():
+    assert one_line("a\x1b[31m\n\tb\u202ec") == "a [31m b c"
+    assert one_line("x" * 500) == f"{'x' * 400} [...]"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.example", True),
+        ("http://api.example", False),
+        ("http://127.0.0.1:8080", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:80", True),
+        ("http://localhost", True),
+        ("http://localhost.example", False),
+        ("http://169.254.169.254", False),
+        ("http://10.0.0.1", False),
+    ],
+)
+def test_servers_that_may_get_secrets(url, expected):
+    assert is_protected(parse_url(url)) is expected
+
+
+def test_a_token_is_used_until_shortly_before_its_end(monkeypatch):
+    monkeypatch.setattr("corepy.http.bearer_api.time.monotonic", lambda: 1000.0)
+    assert made_token("a", 3600.0) == Token("a", 4300.0)
+    assert made_token("a", 60.0) == Token("a", 1030.0)
+    for value in (None, 3, "", "a b", "a\n", "é"):
+        with pytest.raises(OSError, match="no usable access token"):
+            made_token(value, 60.0)
+
+
+def test_a_document_must_be_an_object():
+    assert document_of(b'{"a": NaN}')
+    for content in (b"", b"3", b'"a"', b"{", b'{"a": 1e}', b"9" * 5000):
+        with pytest.raises(OSError, match="the response is not"):
+            document_of(content)
+
+
+def response(status, body=b"{}"):
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def test_tasks_share_one_token_and_the_path_of_the_server():
+    fetched = []
+
+    async def fetch():
+        fetched.append(1)
+        await asyncio.sleep(0)
+        return Token("the-token", float("inf"), (("X-Project", "p"),))
+
+    async def run(url):
+        api = BearerAPI(parse_url(url), fetch)
+        await asyncio.gather(*(api.get("/list", most=10) for _ in range(3)))
+        api.close()
+
+    with HTTPRecorder(response(200)) as server:
+        asyncio.run(run(f"http://127.0.0.1:{server.port}/v1/"))
+        requests = [server.next() for _ in range(3)]
+    assert len(fetched) == 1
+    for request in requests:
+        assert request.target == "/v1/list"
+        assert request.headers["authorization"] == "Bearer the-token"
+        assert request.headers["x-project"] == "p"
+
+
+def test_a_failure_to_get_a_token_is_not_remembered():
+    outcomes = [OSError("no token"), Token("a", float("inf"))]
+
+    async def fetch():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    async def run(port):
+        api = BearerAPI(parse_url(f"http://127.0.0.1:{port}"), fetch)
+        with pytest.raises(OSError, match="no token"):
+            await api.get("/", most=10)
+        assert await api.get("/", most=10) == b"{}"
+        api.close()
+
+    with HTTPRecorder(response(200)) as server:
+        asyncio.run(run(server.port))
+
+
+def test_a_refused_token_is_fetched_once_more():
+    names = iter(("a", "b", "c"))
+
+    async def fetch():
+        return Token(next(names), float("inf"))
+
+    async def run(port):
+        api = BearerAPI(parse_url(f"http://127.0.0.1:{port}"), fetch)
+        with pytest.raises(APIError, match="HTTP status 401") as error:
+            await api.get("/", most=10)
+        api.close()
+        return error.value
+
+    with HTTPRecorder(response(401)) as server:
+        assert asyncio.run(run(server.port)).status == 401
+        sent = [server.next().headers["authorization"] for _ in range(2)]
+    assert sent == ["Bearer a", "Bearer b"]
