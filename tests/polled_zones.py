@@ -60,14 +60,14 @@ class Polled(PolledHandler):
     name: ClassVar[str] = "polled"
 
 
-def settings_for(api, refresh=3600.0):
-    return PolledSettings("polled", id(api), refresh, make_client=api.client)
+def settings_for(api, refresh=3600.0, **more):
+    return PolledSettings("polled", id(api), refresh, make_client=api.client, **more)
 
 
-def polled(api, *ids, refresh=3600.0, fallthrough=None):
+def polled(api, *ids, refresh=3600.0, fallthrough=None, **more):
     """A handler for copies of `example.`"""
     zones = [PolledZone(from_text("example."), it) for it in ids]
-    return Polled(settings_for(api, refresh), zones, fallthrough or Fallthrough())
+    return Polled(settings_for(api, refresh, **more), zones, fallthrough or Fallthrough())
 
 
 class Forgotten:

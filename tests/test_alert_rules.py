@@ -22,7 +22,10 @@ METRIC = re.compile(r"\b((?:coredns|corepy|process|python)_\w+|up\b)")
 OF_TARGETS = {"job", "instance"}
 """Labels that Prometheus adds."""
 
-AFTER_AN_EVENT = {"corepy_event_loop_blocked_seconds_total"}
+AFTER_AN_EVENT = {
+    "corepy_event_loop_blocked_seconds_total",
+    "corepy_polled_zone_last_success_timestamp_seconds",
+}
 """Metrics that a server exports from the first event on."""
 
 COREFILE = """\
@@ -45,6 +48,12 @@ broken.org {{
     bind 169.254.20.10
     prometheus 127.0.0.1:{metrics}
     broken
+}}
+route53.example {{
+    bind 169.254.20.10
+    route53 route53.example:Z1 {{
+        aws_endpoint http://127.0.0.1:1
+    }}
 }}
 etcd.example {{
     bind 169.254.20.10

@@ -319,7 +319,10 @@ def test_a_list_has_bounds(monkeypatch):
         intake.begin_page(1)
 
 
-@given(st.text(), st.integers(), st.text(), st.text())
+TEXT = st.text(st.characters(max_codepoint=0x2FF), max_size=20)
+
+
+@given(TEXT, st.integers(), TEXT, TEXT)
 def test_no_text_of_an_api_raises(owner, ttl, rtype, rdata):
     intake = ZoneIntake(ZONE)
     intake.add_text(owner, ttl, rtype, rdata)
@@ -351,6 +354,25 @@ def test_a_reload_lists_nothing_again_and_shares_the_client():
                 assert third.inputs != first.inputs
             assert (api.lists, api.closed) == (2, 0)
         assert api.closed == 1
+
+    run(scenario)
+
+
+def test_a_reload_with_other_settings_begins_with_the_copy():
+    async def scenario():
+        api, other = API(Z1=[("www", 60, *A)]), API()
+        other.failure = OSError("refused")
+        async with running(polled(api, "Z1", place="here")) as first:
+            api.failure = OSError("refused")
+            async with running(polled(api, "Z1", refresh=1800.0)) as second:
+                assert (await answer(second, "www.example."))[0] == 0
+                assert second.inputs == first.inputs
+            async with running(polled(other, "Z1", place="here")) as third:
+                assert (await answer(third, "www.example."))[0] == 0
+            async with running(polled(other, "Z1", place="there")) as fourth:
+                assert (await answer(fourth, "www.example."))[0] == 2
+            async with running(polled(other, "Z1")) as fifth:
+                assert (await answer(fifth, "www.example."))[0] == 2
 
     run(scenario)
 

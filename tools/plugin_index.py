@@ -67,7 +67,7 @@ def summary(readme: Path) -> str:
 
 
 def directives(found: Iterable[Plugin]) -> str:
-    """Return a table of CoreDNS's directives: those that corepy has, and those that it lacks."""
+    """Return a table of CoreDNS's directives: those that corepy has, and any that it lacks."""
     here = {plugin.name for plugin in found}
     coredns = [name for name in sorted(DIRECTIVES) if name not in _ORIGINS]
     rows = {"here": [name for name in coredns if name in here]}
@@ -76,7 +76,8 @@ def directives(found: Iterable[Plugin]) -> str:
             rows.setdefault(f"here, of {origin}", []).append(name)
     table = "".join(f"| {title} | {_listed(names)} |\n" for title, names in rows.items())
     language = "| part of the language | *import*, snippets, `{$ENV}` and `{%ENV%}` |\n"
-    missing = f"| not here | {_listed(name for name in coredns if name not in here)} |\n"
+    missing = _listed(name for name in coredns if name not in here)
+    missing = f"| not here | {missing} |\n" if missing else ""
     return f"| | directives of CoreDNS |\n| --- | --- |\n{table}{language}{missing}"
 
 

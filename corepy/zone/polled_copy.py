@@ -8,6 +8,7 @@ goes on to answer. Copies with the same API settings belong to one `PolledSource
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from functools import partial
@@ -20,10 +21,11 @@ from corepy.zone.polled_api import PollError, ZoneIntake, ZoneMissing
 from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
-    import logging
+    from collections.abc import Callable
 
     from corepy.zone.polled_api import PolledClient, PolledZone
     from corepy.zone.polled_metrics import PolledMetrics
+    from corepy.zone.polled_sharing import Outcome
     from corepy.zone.zone import Zone
 
 LONGEST_LIST: Final = 600.0
@@ -86,12 +88,19 @@ class PolledCopy:
         """Records of the last list that were left out."""
         self.tried = asyncio.Event()
         """Set after the first attempt."""
+        self.listed: Callable[[PolledZone], object] = lambda zone: None
+        """Called after each attempt, with success or not."""
         self._log = log
         self._metrics = metrics
         self._members = members
         self._reported: frozenset[str] = frozenset()
         self._retry_after = 0.0
         self._task: asyncio.Task[None] | None = None
+
+    def adopt(self, earlier: PolledCopy) -> None:
+        """Begin with the version of another copy of this hosted zone."""
+        self.current, self.version = earlier.current, earlier.version
+        self.refreshed, self.ignored = earlier.refreshed, earlier.ignored
 
     def start(self, client: PolledClient, places: asyncio.Semaphore, refresh: float) -> None:
         """Begin to list the records, every `refresh` seconds; `places` limits lists at a time."""
@@ -115,6 +124,7 @@ class PolledCopy:
             async with places:
                 is_listed = await self._attempt(client)
             self.tried.set()
+            self.listed(self.zone)
             if is_listed:
                 later.reset()
                 pause = jittered(refresh * (1 - JITTER), refresh * (1 + JITTER))
@@ -182,12 +192,24 @@ class PolledCopy:
         if zone is not self.current:
             await self._replace(zone)
 
-    async def _replace(self, zone: Zone) -> None:
+    async def follow(self, outcome: Outcome, intake: ZoneIntake | None) -> None:
+        """Take over the outcome of a list of the leader, with the records of a new version."""
+        if intake is not None:
+            zone = await in_thread(partial(_built, intake, self.current))
+            if zone is not self.current:
+                await self._replace(zone, logging.DEBUG)
+        self.problem, self.is_missing = outcome.problem, outcome.is_missing
+        self.ignored = outcome.ignored
+        if outcome.age is not None:
+            self.refreshed = time.monotonic() - outcome.age
+        self.tried.set()
+
+    async def _replace(self, zone: Zone, level: int = logging.INFO) -> None:
         before = self.current
         self.current, self.version, self.is_forgetting = zone, secrets.token_bytes(8), True
         change = "is copied" if before is None else "has changed"
         message = "zone %s %s: serial %d, %d records"
-        self._log.info(message, self.zone, change, zone.serial, zone.records)
+        self._log.log(level, message, self.zone, change, zone.serial, zone.records)
         for member in tuple(self._members):
             member.copy_changed(self)
         try:

@@ -188,9 +188,12 @@ class PolledHandler(ZoneHandler):
         copies = self.copies
         if not copies:
             return None
+        state = {"state": _state(copies)}
+        if self._context is not None and not self._context.process_group.is_leader:
+            return state  # the rest is that of the leader, whose numbers would be counted twice
         problems = [f"zone {it.zone}: {it.problem}{_age(it)}" for it in copies if it.problem]
         return {
-            "state": _state(copies),
+            **state,
             "problems": problems,
             "zones": len(copies),
             "records": sum(it.current.records for it in copies if it.current is not None),

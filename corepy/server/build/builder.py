@@ -14,7 +14,7 @@ from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_ke
 from corepy.corefile.keys import ZoneAddress
 from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.dns.context import ECHOED_OPTIONS
-from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
+from corepy.loading.order import Constraint, resolve, setup_order
 from corepy.loading.orderfile import unknown_names
 from corepy.loading.registry import LoadedPlugin, describe_failure, find, load
 from corepy.plugin import (
@@ -257,8 +257,6 @@ class _Builder:
         near = suggest(directive, list(self._found))
         if near:
             return f"did you mean {near!r}?"
-        if directive in DIRECTIVES:
-            return "this CoreDNS plugin is not installed; `corepy -plugins` lists those that are"
         return "`corepy -plugins` lists the installed plugins"
 
     def _order(self, loaded: Mapping[str, LoadedPlugin]) -> list[str]:

@@ -65,7 +65,11 @@ def setup(controller: Controller) -> None:
     elif account.missing:
         controller.warn(account.missing, directive)
     settings = PolledSettings(
-        "azure", account, options.refresh, make_client=partial(client.Client, account)
+        "azure",
+        account,
+        options.refresh,
+        place=(account.cloud, account.subscription),
+        make_client=partial(client.Client, account),
     )
     controller.add_handler(Azure(settings, _polled(options), options.fallthrough))
 

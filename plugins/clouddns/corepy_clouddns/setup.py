@@ -59,8 +59,14 @@ def setup(controller: Controller) -> None:
         options = _Options()
         controller.options(_table(controller, options))
         _warn(controller, directive, options, has_zones=bool(zones))
-        make = partial(Client, options.account)
-        settings = PolledSettings("clouddns", options.account, options.refresh, make_client=make)
+        account = options.account
+        settings = PolledSettings(
+            "clouddns",
+            account,
+            options.refresh,
+            place=account.server,
+            make_client=partial(Client, account),
+        )
         controller.add_handler(CloudDNS(settings, list(zones.values()), options.fallthrough))
 
 

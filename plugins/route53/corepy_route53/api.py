@@ -13,6 +13,7 @@ from corepy.http.backoff import Backoff
 from corepy.http.http_client import HTTPTarget
 from corepy.plugin import in_thread
 from corepy.zone.polled_api import LARGEST_PAGE, PollError
+from corepy.zone.polled_records import HostedRecords
 from corepy_route53.api_errors import APIError, error_of
 from corepy_route53.credentials import CredentialChain
 from corepy_route53.endpoints import partition_of
@@ -53,16 +54,18 @@ class Route53Client:
 
     async def fetch(self, zone: PolledZone, intake: ZoneIntake) -> None:
         """Add all records of a hosted zone; raises `OSError`."""
+        records = HostedRecords(intake)
         cursor: Cursor | None = None
         while True:
             page = await self._page(zone, cursor)
             intake.begin_page(len(page))
-            following: Cursor | None = await in_thread(partial(read_page, page, intake))
+            following: Cursor | None = await in_thread(partial(read_page, page, records))
             if following is None:
-                return
+                break
             if following == cursor:
                 raise PollError("the list of record sets does not advance")
             cursor = following
+        records.finish()
 
     def close(self) -> None:
         """Close the connections."""

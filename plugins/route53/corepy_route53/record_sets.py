@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.dns.names import InvalidName, from_text, to_text
-from corepy.zone.polled_api import PollError, ZoneMissing
+from corepy.zone.polled_api import PollError
 from corepy_route53.xml_reader import read_xml
 
 if TYPE_CHECKING:
-    from corepy.zone.polled_api import ZoneIntake
+    from corepy.zone.polled_records import HostedRecords
     from corepy_route53.xml_reader import Element
 
 _ESCAPE: Final = re.compile(r"\\([0-7]{3}|.?)", re.DOTALL)
@@ -35,7 +34,7 @@ class Cursor(NamedTuple):
         return [(name, value) for name, value in named if value]
 
 
-def read_page(data: bytes, intake: ZoneIntake) -> Cursor | None:
+def read_page(data: bytes, records: HostedRecords) -> Cursor | None:
     """Add the records of a page, and return where the next one begins; None after the last one.
 
     Raises `PollError`. In a thread.
@@ -47,7 +46,7 @@ def read_page(data: bytes, intake: ZoneIntake) -> Cursor | None:
     if root.tag != "ListResourceRecordSetsResponse":
         raise PollError(f"the response is not a list of record sets but {root.tag[:40]!r}")
     for record_set in root.find("ResourceRecordSets", "ResourceRecordSet"):
-        _add(record_set, intake)
+        _add(record_set, records)
     if root.text_of("IsTruncated").strip().lower() != "true":
         return None
     names = ("NextRecordName", "NextRecordType", "NextRecordIdentifier")
@@ -57,42 +56,27 @@ def read_page(data: bytes, intake: ZoneIntake) -> Cursor | None:
     return cursor
 
 
-def _add(record_set: Element, intake: ZoneIntake) -> None:
+def _add(record_set: Element, records: HostedRecords) -> None:
     """Add the records of one set; sets of routing policies with one name and type are joined."""
     name, rtype = record_set.text_of("Name"), record_set.text_of("Type")
     try:
         owner = decimal_escapes(name)
     except ValueError as error:
-        intake.refuse(name, rtype, str(error))
+        records.refuse(name, rtype, str(error))
         return
-    if rtype == "SOA":
-        _check_origin(owner, intake)
     if record_set.child("AliasTarget") is not None:
-        intake.refuse(owner, rtype, _ALIAS)
+        records.refuse(owner, rtype, _ALIAS)
         return
     ttl = record_set.text_of("TTL").strip()
     if not (ttl.isascii() and ttl.isdigit() and len(ttl) <= 10):
-        intake.refuse(owner, rtype, f"the TTL is not a number: {ttl[:20]!r}")
+        records.refuse(owner, rtype, f"the TTL is not a number: {ttl[:20]!r}")
         return
     for record in record_set.find("ResourceRecords", "ResourceRecord"):
         value = record.text_of("Value")
         try:
-            intake.add_text(owner, int(ttl), rtype, decimal_escapes(value))
+            records.add_text(owner, int(ttl), rtype, decimal_escapes(value))
         except ValueError as error:
-            intake.refuse(owner, rtype, str(error))
-
-
-def _check_origin(owner: str, intake: ZoneIntake) -> None:
-    """Raise `ZoneMissing` if the hosted zone is another one than the Corefile states."""
-    try:
-        name = from_text(owner).lower()
-    except InvalidName:
-        return
-    if name != intake.zone.origin:
-        wanted = to_text(intake.zone.origin)
-        raise ZoneMissing(
-            f"this hosted zone is {to_text(name)}, not {wanted}; write its name before its ID"
-        )
+            records.refuse(owner, rtype, str(error))
 
 
 def decimal_escapes(text: str) -> str:

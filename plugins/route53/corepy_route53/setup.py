@@ -59,7 +59,13 @@ def setup(controller: Controller) -> None:
             Environment.current(),
         )
         make_client = partial(Route53Client, options)
-        settings = PolledSettings("route53", options, line.refresh, make_client=make_client)
+        settings = PolledSettings(
+            "route53",
+            options,
+            line.refresh,
+            place=("hosted zones", line.endpoint),
+            make_client=make_client,
+        )
         controller.add_handler(Route53(settings, zones, line.fallthrough))
 
 
