@@ -245,12 +245,13 @@ def test_an_unexpected_failure_costs_one_list(failure, caplog):
 def test_a_list_that_hangs_ends(monkeypatch):
     monkeypatch.setattr(polled_copy, "LONGEST_LIST", 0.001)
 
-    class Hanging(API):
-        async def fetch(self, zone, intake):
-            await asyncio.Event().wait()
+    async def hang(zone, intake):
+        await asyncio.Event().wait()
 
     async def scenario():
-        async with running(polled(Hanging(), "Z1")) as handler:
+        api = API()
+        api.fetch = hang
+        async with running(polled(api, "Z1")) as handler:
             assert "takes more than 0.001 s" in handler.copies[0].problem
 
     run(scenario)

@@ -151,7 +151,7 @@ async def _refuse(request, body, _):
 class Key:
     secret: str = field(repr=False)
     path: Path = Path("/x")
-    inner: tuple = ()
+    inner: tuple[object, ...] = ()
 
 
 def test_the_name_of_a_connection_differs_by_secrets_and_does_not_show_them():

@@ -50,6 +50,20 @@ class PolledZone(NamedTuple):
         return f"{to_text(self.origin)} ({self.id})"
 
 
+class Outcome(NamedTuple):
+    """What the leader of a server's processes sends the others after a list."""
+
+    zone: PolledZone
+    is_new: bool
+    """Whether the records that were sent before are a new version."""
+
+    problem: str
+    is_missing: bool
+    ignored: int
+    age: float | None
+    """Seconds since the last list that has succeeded."""
+
+
 class PollError(OSError):
     """A list has failed; the message has the reason and the next step for an operator.
 

@@ -23,9 +23,8 @@ from corepy.zone.zone_errors import ZoneError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corepy.zone.polled_api import PolledClient, PolledZone
+    from corepy.zone.polled_api import Outcome, PolledClient, PolledZone
     from corepy.zone.polled_metrics import PolledMetrics
-    from corepy.zone.polled_sharing import Outcome
     from corepy.zone.zone import Zone
 
 LONGEST_LIST: Final = 600.0

@@ -11,12 +11,12 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.http.backoff import Backoff
 from corepy.net.channel import Channel, ChannelClosed, Refusal
 from corepy.plugin import in_thread
-from corepy.zone.polled_api import PolledZone, ZoneIntake
+from corepy.zone.polled_api import Outcome, PolledZone, ZoneIntake
 
 if TYPE_CHECKING:
     import socket
@@ -32,20 +32,6 @@ PORTION: Final = 500
 _FOLLOW: Final = "follow"
 _RECORDS: Final = "records"
 _OUTCOME: Final = "outcome"
-
-
-class Outcome(NamedTuple):
-    """What is known after a list."""
-
-    zone: PolledZone
-    is_new: bool
-    """Whether the records that were sent before are a new version."""
-
-    problem: str
-    is_missing: bool
-    ignored: int
-    age: float | None
-    """Seconds since the last list that has succeeded."""
 
 
 class Publisher:

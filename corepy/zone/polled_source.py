@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from corepy.plugin import ProcessGroup
-    from corepy.zone.polled_api import PolledClient, PolledZone, ZoneIntake
+    from corepy.zone.polled_api import Outcome, PolledClient, PolledZone, ZoneIntake
     from corepy.zone.polled_copy import CopyMember
-    from corepy.zone.polled_sharing import Outcome
 
 LISTS_AT_ONCE: Final = 2
 """Lists of one account at a time: APIs limit the requests of an account per second."""

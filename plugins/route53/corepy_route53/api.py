@@ -56,14 +56,16 @@ class Route53Client:
         """Add all records of a hosted zone; raises `OSError`."""
         records = HostedRecords(intake)
         cursor: Cursor | None = None
+        seen: set[Cursor] = set()
         while True:
             page = await self._page(zone, cursor)
             intake.begin_page(len(page))
             following: Cursor | None = await in_thread(partial(read_page, page, records))
             if following is None:
                 break
-            if following == cursor:
+            if following in seen:
                 raise PollError("the list of record sets does not advance")
+            seen.add(following)
             cursor = following
         records.finish()
 
@@ -123,14 +125,13 @@ class Route53Client:
 
     def _endpoint(self) -> tuple[HTTPTarget, str]:
         """Return where requests go, and the region that they are signed for."""
-        environment = self._options.environment
         partition = partition_of(self._credentials.region)
         if self._options.endpoint is not None:
             return self._options.endpoint, partition.region
-        if not environment.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
-            for variable in ("AWS_ENDPOINT_URL_ROUTE_53", "AWS_ENDPOINT_URL"):
-                if environment.get(variable):
-                    return target_of(environment.get(variable), variable), partition.region
+        found = self._options.environment.endpoint("ROUTE_53")
+        if found is not None:
+            variable, url = found
+            return target_of(url, variable), partition.region
         return HTTPTarget("https", partition.host, 443, ""), partition.region
 
     def _session_for(self, target: HTTPTarget) -> HTTPSession:

@@ -46,6 +46,13 @@ class Environment:
         """Return whether a variable has the value true."""
         return self.get(name).lower() == "true"
 
+    def endpoint(self, service: str) -> tuple[str, str] | None:
+        """Return the variable with the endpoint of a service, and the URL; None without one."""
+        if self.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
+            return None
+        variables = (f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL")
+        return next(((it, self.get(it)) for it in variables if self.get(it)), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

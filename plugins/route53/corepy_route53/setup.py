@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.http.http_client import HTTPTarget
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 REFRESH: Final = 60.0
 SHORTEST_REFRESH: Final = 1.0
@@ -47,16 +47,20 @@ class _Line:
 def setup(controller: Controller) -> None:
     """Add a handler for each directive."""
     for _ in controller.occurrences():
+        directive = controller.token
         zones = _zones(controller)
         line = _Line()
         controller.options(_options(controller, line))
+        environment = Environment.current()
+        if line.endpoint is None:
+            _check_environment(controller, directive, environment)
         options = Options(
             line.keys,
             line.endpoint,
             line.profile,
             line.file,
             line.instance_metadata,
-            Environment.current(),
+            environment,
         )
         make_client = partial(Route53Client, options)
         settings = PolledSettings(
@@ -122,9 +126,30 @@ def _endpoint(controller: Controller, line: _Line) -> None:
         raise controller.error(f"endpoint {token.text!r}: {error}", token, hint) from None
     if target.authorization:
         raise controller.error("an endpoint has no user name and password", token)
+    _check_encryption(controller, token, target, "the endpoint")
+
+
+def _check_encryption(
+    controller: Controller, token: Token | None, target: HTTPTarget, name: str
+) -> None:
+    """Warn of an endpoint whose responses anyone in the network can replace."""
     if target.scheme == "http" and target.host not in _LOCAL:
-        message = "the endpoint is not encrypted: replies of others in the network are believed"
+        message = f"{name} is not encrypted: responses of others in the network are believed"
         controller.warn(message, token, "use https")
+
+
+def _check_environment(
+    controller: Controller, directive: Token | None, environment: Environment
+) -> None:
+    """Warn of an endpoint in the environment that cannot be used, or is not encrypted."""
+    found = environment.endpoint("ROUTE_53")
+    if found is None:
+        return
+    variable, url = found
+    try:
+        _check_encryption(controller, directive, parse_url(url), variable)
+    except ValueError as error:
+        controller.warn(f"{variable}: {error}", directive, "correct the environment variable")
 
 
 def _credentials(controller: Controller, line: _Line) -> None:

@@ -74,13 +74,12 @@ class TokenService:
         return _credentials_of(response, action, role)
 
     def _target(self) -> HTTPTarget:
-        environment, region = self._environment, self._region
-        if not environment.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
-            for variable in ("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"):
-                if environment.get(variable):
-                    target = target_of(environment.get(variable), variable)
-                    _check_encryption(target, variable)
-                    return target
+        region, found = self._region, self._environment.endpoint("STS")
+        if found is not None:
+            variable, url = found
+            target = target_of(url, variable)
+            _check_encryption(target, variable)
+            return target
         suffix = partition_of(region).suffix
         return HTTPTarget("https", f"sts.{region}.{suffix}" if region else f"sts.{suffix}", 443, "")
 

@@ -158,7 +158,10 @@ def http_response(body, status=200, *headers):
 
 
 class Told(HTTPRecorder):
-    """Answers the requests with `answers`, in order; the last one is repeated."""
+    """Answers the requests with `answers`, in order; the last one is repeated.
+
+    An answer may be a function of the request.
+    """
 
     def __init__(self, *answers):
         super().__init__(self._answer)
@@ -171,4 +174,5 @@ class Told(HTTPRecorder):
 
     def _answer(self, request):
         self.seen.append(request)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer(request) if callable(answer) else answer

@@ -85,10 +85,10 @@ def test_pages_are_requested_with_the_three_cursors():
     assert api.KEYS[1] not in str(first)
 
 
-def test_a_list_that_does_not_advance_ends():
-    following = ("h1.example.org.", "A")
-    again = http_response(zone_page(page(1), following=following))
-    assert str(problem_of(again)) == "the list of record sets does not advance"
+@pytest.mark.parametrize("names", [["h1"], ["h1", "h2", "h1"]])
+def test_a_list_that_does_not_advance_ends(names):
+    pages = [zone_page(following=(f"{name}.example.org.", "A")) for name in names]
+    assert str(problem_of(*map(http_response, pages))) == "the list of record sets does not advance"
 
 
 def test_the_id_cannot_lead_to_another_path():
@@ -198,14 +198,13 @@ def test_keys_that_are_refused_are_found_anew(tmp_path):
     path = tmp_path / "credentials"
     path.write_text("[default]\naws_access_key_id = OLD\naws_secret_access_key = a\n")
 
-    class Rotating(Told):
-        def _answer(self, request):
-            if "Credential=OLD/" not in request.headers["authorization"]:
-                return http_response(zone_page())
-            path.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = b\n")
-            return http_response(error_page("InvalidClientTokenId"), 403)
+    def answer(request):
+        if "Credential=OLD/" not in request.headers["authorization"]:
+            return http_response(zone_page())
+        path.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = b\n")
+        return http_response(error_page("InvalidClientTokenId"), 403)
 
-    with Rotating() as server:
+    with Told(answer) as server:
         assert fetch(options_for(server, keys=None, profile="default", file=path)).build()
 
 

@@ -113,3 +113,21 @@ def test_warnings(option, warning):
     controller = set_up(f"{ZONE} {{\n{option}\n}}")
     messages = [it.message for it in controller.warnings]
     assert [it.startswith(warning) for it in messages] == ([] if warning is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://192.0.2.1"}, "AWS_ENDPOINT_URL is not encrypted"),
+        ({"AWS_ENDPOINT_URL_ROUTE_53": "ftp://x"}, "AWS_ENDPOINT_URL_ROUTE_53: a URL begins"),
+        ({"AWS_ENDPOINT_URL_ROUTE_53": "https://x", "AWS_ENDPOINT_URL": "http://y"}, None),
+        ({"AWS_ENDPOINT_URL_STS": "http://192.0.2.1"}, None),
+        ({}, None),
+    ],
+)
+def test_warnings_of_the_environment(variables, warning, monkeypatch):
+    environment = Environment(tuple(variables.items()))
+    monkeypatch.setattr(Environment, "current", classmethod(lambda cls: environment))
+    messages = [it.message for it in set_up(ZONE).warnings]
+    assert [it.startswith(warning) for it in messages] == ([] if warning is None else [True])
+    assert set_up(f"{ZONE} {{\naws_endpoint https://localhost\n}}").warnings == []
