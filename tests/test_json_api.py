@@ -7,13 +7,17 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.http.bearer_api import BearerAPI, Token, made_token
 from corepy.http.http_client import parse_url
 from corepy.http.json_api import APIError, document_of, error_of, is_protected, one_line
 from corepy.testing.http_recorder import HTTPRecorder
+
+QUIET = settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,7 @@ def test_errors_of_others():
         assert error_of(content) == ("", "the content is not from the API (not JSON)")
 
 
+@QUIET
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_content_is_an_error(content):
     for wrapped in (content, b'{"error": ' + content + b"}"):

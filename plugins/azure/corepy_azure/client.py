@@ -107,7 +107,7 @@ class Client:
             if hash(link) in seen:
                 raise PollError("the pages of the list repeat")
             seen.add(hash(link))
-            page = await self._page(hosted, path_of_link(link, self._account.cloud.manager))
+            page = await self._next_page(hosted, link)
         records.finish()
 
     async def _first_page(self, hosted: HostedZone) -> bytes:
@@ -117,19 +117,18 @@ class Client:
         while True:
             version = versions[0]
             try:
-                return await self._page(hosted, f"{path}?api-version={version}")
-            except _UnknownVersion as error:
-                if versions == [version]:
-                    raise PollError(str(error)) from None
+                return await self._api.get(f"{path}?api-version={version}", most=LARGEST_PAGE)
+            except APIError as error:
+                if versions == [version] or not _is_of_version(error):
+                    raise _explained(error, hosted) from None
                 if versions[0] == version:  # no other list has removed it meanwhile
                     del versions[0]
 
-    async def _page(self, hosted: HostedZone, path: str) -> bytes:
+    async def _next_page(self, hosted: HostedZone, link: str) -> bytes:
+        path = path_of_link(link, self._account.cloud.manager)
         try:
             return await self._api.get(path, most=LARGEST_PAGE)
         except APIError as error:
-            if error.status == _BAD_REQUEST and error.code in _UNKNOWN_VERSION:
-                raise _UnknownVersion(str(error)) from None
             raise _explained(error, hosted) from None
 
     def close(self) -> None:
@@ -138,8 +137,9 @@ class Client:
         self._tokens.close()
 
 
-class _UnknownVersion(Exception):
-    """The API does not have the version of a request."""
+def _is_of_version(error: APIError) -> bool:
+    """Return whether an error means that the API does not have the version of the request."""
+    return error.status == _BAD_REQUEST and error.code in _UNKNOWN_VERSION
 
 
 def _explained(error: APIError, hosted: HostedZone) -> PollError:

@@ -117,6 +117,19 @@ def test_a_cloud_with_older_versions_of_the_api(azure):
     assert "NoRegisteredProviderFound" in str(failure_of(azure))
 
 
+def test_a_version_that_ends_between_two_pages(azure):
+    azure.put("example.org", *(stub.a(f"a{number}", "192.0.2.1") for number in range(5)))
+    azure.page_size = 3
+    gone = stub.arm_error(400, "NoRegisteredProviderFound", "No registered resource provider")
+    answered = azure.respond
+    azure.recorder.response = lambda request: (
+        gone if "$skipToken" in request.target else answered(request)
+    )
+    error = failure_of(azure)
+    assert isinstance(error, PollError)
+    assert "HTTP status 400: NoRegisteredProviderFound" in str(error)
+
+
 def test_a_token_that_ends_between_two_pages(azure):
     azure.put("example.org", *(stub.a(f"a{number}", "192.0.2.1") for number in range(5)))
     azure.page_size = 3

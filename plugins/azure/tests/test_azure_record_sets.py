@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import constants as c
@@ -16,6 +16,9 @@ from corepy.zone.polled_records import HostedRecords
 from corepy_azure.client import HostedZone, path_of_link, read_page
 from corepy_azure.record_sets import add_record_set
 
+QUIET = settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 api = helper_module(__file__, "azure_api")
 SOA = "example.org. 3600 SOA ns1-06.azure-dns.com. azuredns-hostmaster.microsoft.com. 1 3600 300"
 
@@ -317,12 +320,14 @@ PROPERTIES = st.dictionaries(MEMBERS, RECORDS | st.lists(RECORDS, max_size=2) | 
 SETS = st.fixed_dictionaries({"name": JSON, "properties": PROPERTIES}) | JSON
 
 
+@QUIET
 @given(st.lists(SETS, max_size=3))
 def test_any_json_is_read_or_refused(sets):
     page = json.dumps({"value": sets, "nextLink": "https://x/"}).encode()
     assert read_page(page, "example.org", adder()) == "https://x/"
 
 
+@QUIET
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     try:

@@ -7,7 +7,7 @@ from functools import partialmethod
 import pytest
 
 from corepy.plugin import StartupError
-from corepy.testing import helper_module, serve
+from corepy.testing import helper_module, serve, set_up
 from corepy.testing.command import wait_until
 from corepy.zone.polled_copy import PolledCopy
 from corepy_azure.handler import Azure
@@ -136,6 +136,11 @@ def test_a_failing_api_takes_no_names_away_and_shows_no_secret(azure, monkeypatc
         wait_until(lambda: answer(server, "www.example.org") == (0, ["192.0.2.2"]))
         assert handler.status()["problems"] == []
     assert [it for it in caplog.messages if stub.SECRET in it or azure.token in it] == []
+
+
+def test_the_setup_sends_no_request(azure):
+    set_up(f"azure rg:example.org {{\n{stub.IDENTITY}}}")
+    assert azure.requests == []
 
 
 def test_a_server_does_not_start_with_a_zone_that_does_not_exist(azure):

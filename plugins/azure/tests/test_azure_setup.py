@@ -138,6 +138,14 @@ def test_further_mistakes(text, message):
     assert message in refusal(text).message
 
 
+def test_an_unknown_cloud_is_marked():
+    found = refusal(f"{ZONE} {{\nenvironment Mars\n}}")
+    assert found.token is not None
+    assert (found.token.text, found.message) == (
+        *("Mars", "cannot set azure environment: there is no cloud 'MARS'"),
+    )
+
+
 def test_an_ambiguous_pair_is_no_conflict():
     """CoreDNS compares "ab" + "c" with "a" + "bc"."""
     handler, _ = handler_of("azure ab:c a:bc")

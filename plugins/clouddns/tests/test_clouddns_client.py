@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import constants as c
@@ -17,6 +17,9 @@ from corepy.zone.polled_records import HostedRecords
 from corepy_clouddns.client import Client, path_of, read_page
 from corepy_clouddns.tokens import Account
 
+QUIET = settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 stub = helper_module(__file__, "clouddns_api")
 ZONE = PolledZone(from_text("example.org"), "my-project:my-zone")
 RRSETS = "/dns/v1/projects/my-project/managedZones/my-zone/rrsets"
@@ -300,6 +303,7 @@ SETS = st.fixed_dictionaries(
 )
 
 
+@QUIET
 @given(st.lists(SETS | JSON, max_size=3), JSON)
 def test_any_json_is_read_or_refused(sets, token):
     page = json.dumps({"rrsets": sets, "nextPageToken": token}).encode()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.http.http_client import parse_url
@@ -19,6 +19,9 @@ from corepy_clouddns import credentials as files
 from corepy_clouddns.credentials import ServiceAccount, UnusableFile
 from corepy_clouddns.tokens import SCOPE, Account, Tokens, rs256, signed_request
 
+QUIET = settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 stub = helper_module(__file__, "clouddns_api")
 CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -380,6 +383,7 @@ VALUES = (
 )
 
 
+@QUIET
 @given(st.dictionaries(FIELDS, VALUES), st.sampled_from(sorted(files._READERS)))
 def test_any_file_is_read_or_refused(fields, kind):
     with suppress(UnusableFile):

@@ -7,7 +7,7 @@ from functools import partialmethod
 import pytest
 
 from corepy.plugin import StartupError
-from corepy.testing import helper_module, serve
+from corepy.testing import helper_module, serve, set_up
 from corepy.testing.command import wait_until
 from corepy.zone.polled_copy import PolledCopy
 from corepy_clouddns.handler import CloudDNS
@@ -133,6 +133,12 @@ def test_a_failing_api_takes_no_names_away_and_shows_no_secret(
         assert handler.status()["problems"] == []
     secrets = (stub.REFRESH_TOKEN, stub.CLIENT_SECRET, google.token, "eyJ", "PRIVATE KEY")
     assert [it for it in caplog.messages if any(secret in it for secret in secrets)] == []
+
+
+def test_the_setup_sends_no_request(google, credentials):
+    text = f"endpoint {google.url}\ncredentials {credentials}\ninstance_metadata"
+    set_up(f"clouddns example.org:p:z {{\n{text}\n}}")
+    assert google.requests == []
 
 
 def test_a_server_does_not_start_with_a_zone_that_does_not_exist(google, credentials):
