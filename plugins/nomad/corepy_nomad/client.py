@@ -1,0 +1,301 @@
+"""`NomadClient`: requests to Nomad's HTTP API, at one of several addresses.
+
+A request goes to the address that answered the last one, and after a failure to the others in turn.
+All failures are `OSError` with a text for the operator that begins with the address and never has
+the token. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlencode
+
+from corepy.http.http_session import HTTPSession
+from corepy_nomad.responses import InstanceList, NameList
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from corepy.http.http_client import HTTPTarget
+    from corepy.http.http_session import StreamedResponse
+    from corepy_nomad.responses import Instance
+
+TIMEOUT: Final = 5.0
+"""Seconds for a connection, for a response after Nomad may answer, and between two portions."""
+
+JITTER: Final = 16
+"""Nomad makes a wait longer by at most this part of it."""
+
+LARGEST: Final = 64 << 20
+"""Bytes of a response."""
+
+PAUSE: Final = 1.0
+"""Seconds for which requests fail at once after no address could be reached."""
+
+LARGEST_ERROR: Final = 4096
+LONGEST_EXCERPT: Final = 160
+LARGEST_INDEX: Final = (1 << 64) - 1
+
+_TOO_MANY: Final = 429
+_NO_PERMISSION: Final = "Permission denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of Nomad: a URL, or a socket of the Unix domain."""
+
+    target: HTTPTarget
+    socket_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.socket_path is not None:
+            return f"unix://{self.socket_path}"
+        return self.target.url.removesuffix("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The credentials and parameters of all requests."""
+
+    token: str = field(default="", repr=False)
+    authorization: str = field(default="", repr=False)
+    """The value of the header Authorization."""
+
+    region: str = ""
+    filter: str = ""
+
+
+class NomadError(OSError):
+    """Nomad has answered with an error."""
+
+    def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def is_about_request(self) -> bool:
+        """Whether another address would give the same answer."""
+        return 400 <= self.status < 500 and self.status != _TOO_MANY
+
+    @property
+    def lacks_permission(self) -> bool:
+        """Whether Nomad knows the token, which only lacks a right."""
+        return self.status == 403 and _NO_PERMISSION in str(self)
+
+
+class Names(NamedTuple):
+    """The names of the services in a namespace."""
+
+    index: int
+    """The index of Nomad's state, 0 if there is none."""
+
+    found: NameList | None
+    """None if nothing has changed since the index of the request."""
+
+    answered: float
+    """The monotonic time at which the response began."""
+
+
+class NomadClient:
+    """A client for the addresses of one Nomad cluster."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        access: Access,
+        tls: Callable[[], Awaitable[ssl.SSLContext]] | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """`tls` returns the context for a new connection to an https address."""
+        self._addresses = addresses
+        self._access = access
+        self._sessions = [
+            HTTPSession(
+                it.target,
+                tls=tls,
+                server_name=server_name,
+                connect_timeout=TIMEOUT,
+                socket_path=it.socket_path,
+            )
+            for it in addresses
+        ]
+        self._current = 0
+        self._unreachable: tuple[float, str] = (0.0, "")
+        """Until when requests fail at once, and why."""
+        secrets = (access.token, access.authorization.rpartition(" ")[2])
+        self._secrets = [secret for secret in secrets if secret]
+
+    @property
+    def address(self) -> str:
+        """The address in use."""
+        return str(self._addresses[self._current])
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for session in self._sessions:
+            session.close()
+
+    # -- the endpoints
+
+    async def probe(self) -> None:
+        """Ask the agent about itself, which shows whether it answers and knows the token.
+
+        The right to read the answer is not needed.
+        """
+        try:
+            response = await self._get("/v1/agent/self", {})
+        except NomadError as error:
+            if error.lacks_permission:
+                return
+            raise
+        response.close()
+
+    async def names(self, namespace: str, index: int = 0, wait: float = 0.0) -> Names:
+        """Return the names of the services in a namespace.
+
+        With an index, Nomad answers as soon as its state is later, at the latest after about `wait`
+        seconds (api-docs: blocking queries). Raises `OSError`, also for a malformed response.
+        """
+        parameters = {"namespace": namespace}
+        if index:
+            parameters |= {"index": str(index), "wait": f"{wait * 1000:.0f}ms"}
+        timeout = TIMEOUT + (wait * (1 + 1 / JITTER) if index else 0)
+        response = await self._get("/v1/services", parameters, timeout)
+        answered = time.monotonic()
+        reached = _index_of(response)
+        found = None if index and reached == index else NameList(namespace)
+        await self._read(response, found)
+        return Names(reached, found, answered)
+
+    async def instances(self, namespace: str, name: str) -> tuple[Sequence[Instance], int]:
+        """Return the instances of a service, and the number of those that are unusable.
+
+        Raises `OSError`, also for a malformed response.
+        """
+        parameters = {"namespace": namespace}
+        if self._access.filter:
+            parameters["filter"] = self._access.filter
+        response = await self._get(f"/v1/service/{quote(name, safe='')}", parameters)
+        found = InstanceList()
+        await self._read(response, found)
+        return found.instances, found.unusable
+
+    # -- requests
+
+    async def _get(
+        self, path: str, parameters: Mapping[str, str], timeout: float = TIMEOUT
+    ) -> StreamedResponse:
+        """Return the successful response to a request, from any of the addresses."""
+        region = {"region": self._access.region} if self._access.region else {}
+        query = urlencode({**parameters, **region})
+        target = f"{path}?{query}" if query else path
+        until, reason = self._unreachable
+        if time.monotonic() < until:
+            raise OSError(reason)
+        failure: OSError = OSError("no address")
+        for _ in self._sessions:
+            current = self._current
+            try:
+                return await self._get_from(current, target, timeout)
+            except NomadError as error:
+                failure = error
+                if error.is_about_request:
+                    break
+            except OSError as error:
+                failure = OSError(f"{self._addresses[current]}: {error.strerror or error}")
+            self._fail_over(current)
+        if not isinstance(failure, NomadError):
+            self._unreachable = time.monotonic() + PAUSE, str(failure)
+        raise failure
+
+    def _fail_over(self, number: int) -> None:
+        """Use the next address from now on, unless another request has done so."""
+        if number == self._current:
+            self._current = (number + 1) % len(self._sessions)
+
+    async def _get_from(self, number: int, target: str, timeout: float) -> StreamedResponse:
+        session = self._sessions[number]
+        headers = self._headers(session.target)
+        response = await session.request("GET", target, headers, timeout=timeout)
+        if response.status == 200:
+            return response
+        async with response:
+            try:
+                content = await response.read_all(LARGEST_ERROR, TIMEOUT)
+            except OSError:  # the status is enough
+                content = b""
+        message = f"{self._addresses[number]}: {self._explained(response.status, content)}"
+        raise NomadError(message, response.status, response.retry_after)
+
+    def _headers(self, target: HTTPTarget) -> list[tuple[str, str]]:
+        """Return the credentials; a user name and password in the URL have precedence."""
+        access = self._access
+        headers = [("X-Nomad-Token", access.token)] if access.token else []
+        if access.authorization and not target.authorization:
+            headers.append(("Authorization", access.authorization))
+        return headers
+
+    def _explained(self, status: int, content: bytes) -> str:
+        """Return the error of a response, and its remedy."""
+        text = _excerpt(content, self._secrets)
+        remedy = self._remedy(status, text)
+        shown = f"HTTP status {status}" + (f": {text}" if text else "")
+        return f"{shown}; {remedy}" if remedy else shown
+
+    def _remedy(self, status: int, text: str) -> str:
+        if 300 <= status < 400:
+            return "redirects are not followed: correct the address"
+        if status == 401:
+            return "set NOMAD_HTTP_AUTH, or correct it"
+        if status == 403 and not self._access.token:
+            return "set the token, or NOMAD_TOKEN"
+        if status == 403:
+            right = "the token needs the right read-job in the namespace"
+            return right if _NO_PERMISSION in text else "correct the token"
+        if status == 400 and self._access.filter:
+            return "correct the filter"
+        if status == 404:
+            return "Nomad has this endpoint since version 1.3"
+        return "raise http_max_conns_per_client of Nomad" if status == _TOO_MANY else ""
+
+    async def _read(
+        self, response: StreamedResponse, found: NameList | InstanceList | None
+    ) -> None:
+        """Read a whole response into `found`; raises `OSError`."""
+        size = 0
+        async with response:
+            try:
+                while data := await response.read(TIMEOUT):
+                    size += len(data)
+                    if size > LARGEST:
+                        raise OSError(f"the response has more than {LARGEST} bytes")
+                    if found is not None:
+                        found.feed(data)
+                if found is not None:
+                    found.finish()
+            except (OSError, ValueError) as error:
+                address = self.address
+                self._fail_over(self._current)
+                raise OSError(f"{address}: {error}"[:300]) from None
+
+
+def _index_of(response: StreamedResponse) -> int:
+    """Return the index of Nomad's state, 0 if the response has none that can be used."""
+    text = response.headers.get("x-nomad-index", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        return 0
+    index = int(text)
+    return index if index <= LARGEST_INDEX else 0
+
+
+def _excerpt(content: bytes, secrets: Sequence[str]) -> str:
+    """Return the beginning of an error as one line of printable characters, without secrets."""
+    text = content.decode("utf-8", "replace")
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    line = " ".join("".join(it if it.isprintable() else " " for it in text).split())
+    return line if len(line) <= LONGEST_EXCERPT else f"{line[:LONGEST_EXCERPT]}..."

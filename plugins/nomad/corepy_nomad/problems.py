@@ -1,0 +1,52 @@
+"""`Problems`: the present problems with Nomad, each logged once."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from corepy.plugin import plugin_logger
+
+LOG: Final = plugin_logger("nomad")
+
+SPACING: Final = 60.0
+"""Seconds between two warnings about namespaces that clients have chosen."""
+
+
+class Problems:
+    """The present problems, by the namespace that is concerned, "" for all."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._next_refusal = 0.0
+
+    def report(self, scope: str, text: str) -> None:
+        """Record a problem; log it unless it is known, also from another namespace."""
+        if text not in self._texts.values():
+            LOG.warning("Nomad cannot be read, known services stay: %s", text)
+        self._texts[scope] = text
+
+    def solved(self, scope: str) -> None:
+        """Record a success; log it if it ends a problem."""
+        text = self._texts.pop(scope, None)
+        if text is not None and text not in self._texts.values():
+            LOG.info("Nomad is read again; the problem was: %s", text)
+
+    def refused(self, namespace: str, text: str) -> None:
+        """Log that Nomad refuses a namespace, unless another one was logged a moment ago.
+
+        Clients choose the namespace, so nothing is recorded.
+        """
+        now = time.monotonic()
+        if now >= self._next_refusal:
+            self._next_refusal = now + SPACING
+            LOG.warning("the namespace %s cannot be read: %s", namespace, text)
+
+    def concerns(self, scope: str) -> bool:
+        """Return whether there is a problem with a namespace."""
+        return scope in self._texts
+
+    @property
+    def texts(self) -> list[str]:
+        """The problems, each once."""
+        return list(dict.fromkeys(self._texts.values()))
