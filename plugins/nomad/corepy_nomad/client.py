@@ -7,6 +7,7 @@ the token. Redirects are not followed.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -32,11 +33,15 @@ JITTER: Final = 16
 LARGEST: Final = 64 << 20
 """Bytes of a response."""
 
+PORTION: Final = 8192
+"""Bytes that are decoded in one turn of the event loop."""
+
 PAUSE: Final = 1.0
 """Seconds for which requests fail at once after no address could be reached."""
 
 LARGEST_ERROR: Final = 4096
 LONGEST_EXCERPT: Final = 160
+LONGEST_REASON: Final = 600
 LARGEST_INDEX: Final = (1 << 64) - 1
 
 _TOO_MANY: Final = 429
@@ -90,7 +95,7 @@ class NomadError(OSError):
 class Names(NamedTuple):
     """The names of the services in a namespace."""
 
-    index: int
+    reached: int
     """The index of Nomad's state, 0 if there is none."""
 
     found: NameList | None
@@ -196,21 +201,29 @@ class NomadClient:
         until, reason = self._unreachable
         if time.monotonic() < until:
             raise OSError(reason)
-        failure: OSError = OSError("no address")
+        failures: list[OSError] = []
         for _ in self._sessions:
             current = self._current
             try:
                 return await self._get_from(current, target, timeout)
             except NomadError as error:
-                failure = error
                 if error.is_about_request:
-                    break
+                    raise
+                failures.append(error)
             except OSError as error:
-                failure = OSError(f"{self._addresses[current]}: {error.strerror or error}")
+                address = self._addresses[current]
+                failures.append(OSError(f"{address}: {error.strerror or error}"))
             self._fail_over(current)
-        if not isinstance(failure, NomadError):
-            self._unreachable = time.monotonic() + PAUSE, str(failure)
-        raise failure
+        raise self._joined(failures)
+
+    def _joined(self, failures: Sequence[OSError]) -> OSError:
+        """Return one error for the failures of all addresses."""
+        reason = "; ".join(map(str, failures))[:LONGEST_REASON]
+        answered = [it for it in failures if isinstance(it, NomadError)]
+        if answered:
+            return NomadError(reason, answered[0].status, answered[0].retry_after)
+        self._unreachable = time.monotonic() + PAUSE, reason
+        return OSError(reason)
 
     def _fail_over(self, number: int) -> None:
         """Use the next address from now on, unless another request has done so."""
@@ -272,15 +285,24 @@ class NomadClient:
                 while data := await response.read(TIMEOUT):
                     size += len(data)
                     if size > LARGEST:
-                        raise OSError(f"the response has more than {LARGEST} bytes")
+                        raise ValueError(f"it has more than {LARGEST} bytes")
                     if found is not None:
-                        found.feed(data)
+                        await _feed(found, data)
                 if found is not None:
                     found.finish()
             except (OSError, ValueError) as error:
                 address = self.address
                 self._fail_over(self._current)
-                raise OSError(f"{address}: {error}"[:300]) from None
+                is_malformed = isinstance(error, ValueError)
+                reason = f"the response is malformed: {error}" if is_malformed else str(error)
+                raise OSError(f"{address}: {reason}"[:LONGEST_REASON]) from None
+
+
+async def _feed(found: NameList | InstanceList, data: bytes) -> None:
+    """Decode data in portions of less than a millisecond; raises ValueError."""
+    for at in range(0, len(data), PORTION):
+        found.feed(data[at : at + PORTION])
+        await asyncio.sleep(0)
 
 
 def _index_of(response: StreamedResponse) -> int:

@@ -116,7 +116,7 @@ class Follower:
         if changed:
             self._host.changed(namespace.label, changed)
         await self._read_outdated()
-        if not names.index or (names.found is None and names.answered - asked < SPACING):
+        if not names.reached or (names.found is None and names.answered - asked < SPACING):
             return POLL
         return self._rest(names)
 

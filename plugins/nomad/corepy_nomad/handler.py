@@ -86,9 +86,12 @@ class Nomad(FastHandler, ExplainedHandler):
             return request.error(c.SERVFAIL, "Nomad has not been asked yet", _NOT_READY)
         parts = self._parts(name)
         if parts is None:
-            return self._answer(request, Denial.NO_NAME)
-        outcome = self.source.find(*parts)
-        return self._load(request, *parts) if outcome is None else self._answer(request, outcome)
+            return self._answer(request, Denial.NO_NAME, "")
+        namespace, service = parts
+        outcome = self.source.find(namespace, service)
+        if outcome is None:
+            return self._load(request, namespace, service)
+        return self._answer(request, outcome, namespace)
 
     def _parts(self, name: bytes) -> tuple[str, str | None] | None:
         """Return the namespace and the service in a name below the zone.
@@ -104,16 +107,16 @@ class Nomad(FastHandler, ExplainedHandler):
 
     async def _load(self, request: Request, namespace: str, service: str | None) -> Reply:
         assert self.source is not None
-        answer: Any = self._answer(request, await self.source.load(namespace, service))
+        answer: Any = self._answer(request, await self.source.load(namespace, service), namespace)
         reply: Reply = await answer if hasattr(answer, "__await__") else answer
         return reply
 
-    def _answer(self, request: Request, outcome: Outcome) -> Answer:
+    def _answer(self, request: Request, outcome: Outcome, namespace: str) -> Answer:
         end = len(request.name_wire) - len(self.zone)
         match outcome:
             case Answers():
                 if outcome.has_hosts and request.qtype in _ALIASED:
-                    return self._follow_hosts(request)
+                    return self._follow_hosts(request, namespace)
                 reply = outcome.reply(request, end, self._serial)
             case Failure(reason):
                 reply = request.error(c.SERVFAIL, reason, _UNREACHABLE)
@@ -123,7 +126,7 @@ class Nomad(FastHandler, ExplainedHandler):
                 reply = denial(request, c.NXDOMAIN, end, self._serial, self.settings.ttl)
             case _:
                 assert_never(outcome)
-        return self._counted(request, reply)
+        return self._counted(request, reply, namespace)
 
     def _apex(self, request: Request) -> Reply:
         ttl = self.settings.ttl
@@ -135,35 +138,30 @@ class Nomad(FastHandler, ExplainedHandler):
     def _serial(self) -> int:
         return 0 if self.source is None else self.source.serial
 
-    def _counted(self, request: Request, reply: Reply) -> Reply:
-        """Count the reply, and its repetitions from the packet cache."""
-        is_success = reply.rcode == c.NOERROR
+    def _counted(self, request: Request, reply: Reply, namespace: str) -> Reply:
+        """Count the reply, and its repetitions from the packet cache.
+
+        Clients choose the namespace, so one that Nomad does not have is counted as "".
+        """
+        is_success = reply.wire[3] & 15 == c.NOERROR
         counter = metrics.SUCCESSES if is_success else metrics.FAILURES
-        value = counter.labels(request.context.server, self._label_of(request))
+        is_known = self.source is not None and namespace in self.source.namespaces
+        value = counter.labels(request.context.server, namespace if is_known else "")
         value.value += 1
         if reply.deadline is not None:
             reply.hit_counters += (value,)
         return reply
 
-    def _label_of(self, request: Request) -> str:
-        """Return the namespace for metrics, "" for one that Nomad does not have.
-
-        Clients choose the namespace, so each one would be a new time series.
-        """
-        parts = self._parts(request.name_wire)
-        is_known = self.source is not None and parts and parts[0] in self.source.namespaces
-        return parts[0] if parts and is_known else ""
-
     # -- RecordBackend
 
-    async def _follow_hosts(self, request: Request) -> Reply:
+    async def _follow_hosts(self, request: Request, namespace: str) -> Reply:
         """Answer for a service with names of hosts, which are looked up by this server."""
         soa = soa_record(self.zone, self._serial, self.settings.ttl)
         found = BackendLookup(self, request, self.zone, soa)
         reply = await found.reply() or found.denial()
         if not found.has_lookups:
             reply.since, reply.deadline = request.received, request.received + 1.0
-        return self._counted(request, reply)
+        return self._counted(request, reply, namespace)
 
     async def services_at(self, request: Request, *, exact: bool) -> Sequence[Service] | None:
         """Return the services of a name."""

@@ -131,7 +131,7 @@ class Namespace:
 
         If anything has changed, all copies are outdated: Nomad does not name the changed services.
         """
-        self.index, self.confirmed = names.index, names.answered
+        self.index, self.confirmed = names.reached, names.answered
         found = names.found
         if found is None:
             return set()

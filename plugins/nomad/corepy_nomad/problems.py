@@ -9,7 +9,7 @@ from corepy.plugin import plugin_logger
 
 LOG: Final = plugin_logger("nomad")
 
-SPACING: Final = 60.0
+PASSING: Final = 60.0
 """Seconds between two warnings about namespaces that clients have chosen."""
 
 
@@ -18,7 +18,8 @@ class Problems:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
-        self._next_refusal = 0.0
+        self._passing: tuple[float, str] = (0.0, "")
+        """The last problem with a namespace that is not followed, and its end."""
 
     def report(self, scope: str, text: str) -> None:
         """Record a problem; log it unless it is known, also from another namespace."""
@@ -32,15 +33,15 @@ class Problems:
         if text is not None and text not in self._texts.values():
             LOG.info("Nomad is read again; the problem was: %s", text)
 
-    def refused(self, namespace: str, text: str) -> None:
-        """Log that Nomad refuses a namespace, unless another one was logged a moment ago.
+    def not_followed(self, namespace: str, text: str) -> None:
+        """Record that a namespace cannot be read for which a client has asked.
 
-        Clients choose the namespace, so nothing is recorded.
+        It is shown for a while. Only one is logged in this time, because clients choose the names.
         """
         now = time.monotonic()
-        if now >= self._next_refusal:
-            self._next_refusal = now + SPACING
-            LOG.warning("the namespace %s cannot be read: %s", namespace, text)
+        if now >= self._passing[0]:
+            self._passing = now + PASSING, text
+            LOG.warning("the namespace %s of Nomad cannot be read: %s", namespace, text)
 
     def concerns(self, scope: str) -> bool:
         """Return whether there is a problem with a namespace."""
@@ -49,4 +50,6 @@ class Problems:
     @property
     def texts(self) -> list[str]:
         """The problems, each once."""
-        return list(dict.fromkeys(self._texts.values()))
+        until, passing = self._passing
+        found = [*self._texts.values(), *([passing] if time.monotonic() < until else [])]
+        return list(dict.fromkeys(found))

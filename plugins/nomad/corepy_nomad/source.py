@@ -25,7 +25,6 @@ from corepy_nomad.problems import LOG, Problems
 from corepy_nomad.tls import TLSSettings, create_context
 
 if TYPE_CHECKING:
-
     from corepy.plugin import LifecycleContext
     from corepy_nomad.forgetting import Member
     from corepy_nomad.namespaces import Outcome
@@ -184,9 +183,10 @@ class Source:
         try:
             names = await self.client.names(label)
         except OSError as error:
-            self._remember(label, Failure(str(error)), self._report(label, error))
+            is_refused = isinstance(error, NomadError) and error.is_about_request
+            self._remember(label, Failure(str(error)), REMEMBERED if is_refused else RETRY)
+            self.problems.not_followed(label, str(error))
             return
-        self.problems.solved("")
         if names.found is None or not names.found.names:
             self._remember(label, Denial.NO_NAME, REMEMBERED)
             return
@@ -195,14 +195,6 @@ class Source:
         self._remembered.pop(label, None)
         self._follow(namespace)
         self.changed(label, None)  # its names were denied before
-
-    def _report(self, label: str, error: OSError) -> float:
-        """Log a failure; return the seconds until the namespace may be asked for again."""
-        if isinstance(error, NomadError) and error.is_about_request:
-            self.problems.refused(label, str(error))
-            return REMEMBERED
-        self.problems.report("", str(error))
-        return RETRY
 
     def _remember(self, label: str, outcome: Denial | Failure, seconds: float) -> None:
         self._remembered.pop(label, None)
