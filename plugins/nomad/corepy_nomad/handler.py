@@ -192,6 +192,7 @@ class Nomad(FastHandler, ExplainedHandler):
         if context.offline:
             return
         self.source = join(self.settings, self, context)
+        metrics.show(self.source)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.source.has_tried.wait(), LONGEST_WAIT)
 
@@ -199,6 +200,7 @@ class Nomad(FastHandler, ExplainedHandler):
     def shutdown(self, context: LifecycleContext) -> None:
         """Stop to follow Nomad, unless a later generation does."""
         if self.source is not None:
+            metrics.hide(self.source)
             leave(self.settings, self.source, self)
 
     @hookimpl

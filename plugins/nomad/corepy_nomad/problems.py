@@ -48,6 +48,11 @@ class Problems:
         return scope in self._texts
 
     @property
+    def is_present(self) -> bool:
+        """Whether there is a problem with a namespace that is followed, or with all."""
+        return bool(self._texts)
+
+    @property
     def texts(self) -> list[str]:
         """The problems, each once."""
         until, passing = self._passing

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from corepy.dns.names import InvalidName, from_text, lower
 from corepy.http.http_client import HTTPTarget, parse_url
-from corepy.plugin import parse_integer
+from corepy.plugin import Mistakes, parse_integer
 from corepy_nomad.client import Access, Address
 from corepy_nomad.environment import Environment
 from corepy_nomad.handler import Nomad
@@ -51,7 +51,7 @@ def setup(controller: Controller) -> None:
         directive = controller.token
         zone = _zone(controller)
         line = _Line()
-        controller.options(_options(controller, line))
+        _parse_options(controller, line)
         if is_first:
             controller.add_handler(Nomad(_settings(controller, directive, line), zone))
         else:
@@ -70,6 +70,19 @@ def _zone(controller: Controller) -> bytes:
         return lower(from_text(words[0].text))
     except InvalidName as error:
         raise controller.error(f"invalid zone: {error}", words[0]) from None
+
+
+def _parse_options(controller: Controller, line: _Line) -> None:
+    """Parse the block; as in CoreDNS, options may have capitals."""
+    table = _options(controller, line)
+    mistakes = Mistakes()
+    while controller.next_block():
+        with controller.statement(mistakes):
+            action = table.get(controller.val.lower())
+            if action is None:
+                raise controller.unknown_option(table)
+            action()
+    mistakes.settle()
 
 
 def _options(controller: Controller, line: _Line) -> Mapping[str, Callable[[], None]]:

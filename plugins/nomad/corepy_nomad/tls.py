@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy.plugin import in_thread
@@ -11,7 +12,6 @@ from corepy.plugin.tls_client import TLSFiles, client_context
 
 if TYPE_CHECKING:
     import ssl
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,28 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
     """
     import ssl
 
-    context = client_context(settings.files, ())
-    if settings.authorities is not None and settings.files.ca is None:
-        for path in sorted(settings.authorities.iterdir()):
-            if path.is_file():
-                try:
-                    context.load_verify_locations(path)
-                except ssl.SSLError:
-                    raise ValueError(f"no certificate in PEM form in {path}") from None
+    files, more = settings.files, list[Path]()
+    if files.ca is None and settings.authorities is not None:
+        first, *more = _files_in(settings.authorities)
+        files = replace(files, ca=first)
+    context = client_context(files, ())
+    for path in more:
+        try:
+            context.load_verify_locations(path)
+        except ssl.SSLError:
+            raise ValueError(f"no certificate in PEM form in {path}") from None
     if settings.skips_verification:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder, at least one; raises OSError or ValueError."""
+    found = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    if not found:
+        raise ValueError(f"no certificate in {folder}")
+    return found
 
 
 async def create_context(settings: TLSSettings) -> ssl.SSLContext:
