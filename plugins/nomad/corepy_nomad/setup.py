@@ -15,13 +15,12 @@ from corepy_nomad.client import Access, Address
 from corepy_nomad.environment import Environment
 from corepy_nomad.handler import Nomad
 from corepy_nomad.source import Settings
-from corepy_nomad.tls import make_context
+from corepy_nomad.tls import TLSSettings, make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.plugin import Controller, Token
-    from corepy_nomad.tls import TLSSettings
 
 DEFAULT_ZONE: Final = "service.nomad."
 DEFAULT_TTL: Final = 30
@@ -192,7 +191,8 @@ def _tls(controller: Controller, directive: Token | None, environment: Environme
     """Return the settings for https, whose files must be there, also without an https address."""
     try:
         tls = environment.tls
-        make_context(tls)
+        if tls != TLSSettings():  # the certificates of the system take a while
+            make_context(tls)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except ValueError as error:

@@ -103,7 +103,7 @@ class Source:
         self._calls = asyncio.Semaphore(CALLS)
         self._first_calls = asyncio.Semaphore(FIRST_CALLS)
         self._remembered: dict[str, tuple[float, Denial | Failure]] = {}
-        self._reads: dict[tuple[str, str | None], asyncio.Task[None]] = {}
+        self._reads: dict[tuple[str, str | None], asyncio.Task[Outcome | None]] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._probe = asyncio.create_task(self._probe_until_ready(), name="probe Nomad")
 
@@ -132,19 +132,18 @@ class Source:
         """Return the answer for a service, or for a namespace itself, after asking Nomad."""
         deadline = time.monotonic() + LONGEST_WAIT
         if namespace not in self.namespaces:
-            failure = await self._wait_for(namespace, None, deadline)
-            if failure is not None:
-                return failure
+            outcome = await self._wait_for(namespace, None, deadline)
+            if outcome is not None:
+                return outcome
         outcome = self.find(namespace, service)
-        if outcome is not None or service is None:
-            return outcome or _SLOW
-        failure = await self._wait_for(namespace, service, deadline)
-        return failure or self.find(namespace, service) or _SLOW
+        if outcome is None and service is not None:
+            outcome = await self._wait_for(namespace, service, deadline)
+        return outcome or _SLOW
 
     async def _wait_for(
         self, namespace: str, service: str | None, deadline: float
-    ) -> Failure | None:
-        """Wait until something was read, by a task that all queries for it share."""
+    ) -> Outcome | None:
+        """Return the result of a task that reads something, which all queries for it share."""
         key = namespace, service
         task = self._reads.get(key)
         if task is None:
@@ -154,53 +153,58 @@ class Source:
             task = self._reads[key] = asyncio.create_task(self._read(*key), name="read Nomad")
             task.add_done_callback(lambda _: self._reads.pop(key, None))
         done, _ = await asyncio.wait((task,), timeout=max(0.0, deadline - time.monotonic()))
-        return None if done else _SLOW
+        return task.result() if done else _SLOW
 
     # -- reading
 
-    async def _read(self, namespace: str, service: str | None) -> None:
+    async def _read(self, namespace: str, service: str | None) -> Outcome | None:
         if service is None:
             async with self._first_calls:
-                await self._read_namespace(namespace)
-            return
+                return await self._read_namespace(namespace)
         known = self.namespaces.get(namespace)
-        if known is not None and service in known.names:
-            await self._read_first(known, service)
+        if known is None or service not in known.names:
+            return Denial.NO_NAME
+        return await self._read_first(known, service)
 
-    async def _read_first(self, namespace: Namespace, service: str) -> None:
-        """Read a service at a query for it; the copy has the failure, if any."""
+    async def _read_first(self, namespace: Namespace, service: str) -> Outcome | None:
+        """Read a service at a query for it."""
         label = namespace.label
         try:
             await self.read(namespace, service)
         except OSError as error:
             self.problems.report(label, str(error))
-        else:
-            if self.problems.concerns(label) and not namespace.outdated():
-                self.problems.solved(label)
+            return Failure(str(error))
+        if self.problems.concerns(label) and not namespace.outdated():
+            self.problems.solved(label)
+        return namespace.find(service, time.monotonic())
 
-    async def _read_namespace(self, label: str) -> None:
-        """Read the names of a namespace that is not known, and follow it if it has any."""
+    async def _read_namespace(self, label: str) -> Outcome | None:
+        """Read the names of a namespace that is not known.
+
+        If it has any, follow it and return None.
+        """
         try:
             names = await self.client.names(label)
         except OSError as error:
             is_refused = isinstance(error, NomadError) and error.is_about_request
-            self._remember(label, Failure(str(error)), REMEMBERED if is_refused else RETRY)
             self.problems.not_followed(label, str(error))
-            return
+            failure = Failure(str(error))
+            return self._remember(label, failure, REMEMBERED if is_refused else RETRY)
         if names.found is None or not names.found.names:
-            self._remember(label, Denial.NO_NAME, REMEMBERED)
-            return
+            return self._remember(label, Denial.NO_NAME, REMEMBERED)
         namespace = Namespace(label, names.answered)
         namespace.update(names)
         self._remembered.pop(label, None)
         self._follow(namespace)
         self.changed(label, None)  # its names were denied before
+        return None
 
-    def _remember(self, label: str, outcome: Denial | Failure, seconds: float) -> None:
+    def _remember(self, label: str, outcome: Denial | Failure, seconds: float) -> Denial | Failure:
         self._remembered.pop(label, None)
         self._remembered[label] = time.monotonic() + seconds, outcome
         if len(self._remembered) > MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
+        return outcome
 
     async def read(self, namespace: Namespace, service: str) -> None:
         """Read the instances of a service into its copy; raises `OSError`."""

@@ -1,6 +1,7 @@
 """Nomad's responses: well-formed ones, cut anywhere, and malformed ones."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ CUTS = st.lists(st.integers(0, 400), max_size=5)
 def fed(reader, data, cuts=()):
     """Feed bytes in portions, and return the reader."""
     ends = [0, *sorted(cuts), len(data)]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         reader.feed(data[start:end])
     reader.finish()
     return reader
@@ -78,7 +79,7 @@ def test_names_that_no_label_can_have_are_left_out():
     ids=lambda data: repr(data[:60]),
 )
 def test_malformed_lists(data):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         fed(NameList("default"), data)
 
 
@@ -86,12 +87,19 @@ def test_malformed_lists(data):
     "data",
     [
         *(b"", b"{}", b"null", b"<html>", b"[", b"[{", b"]", b"[]]", b"[1]", b'["a"]', b"[] []"),
-        *(b'[],"other":[]', b'[],"items":[1]', b"\xff", b"[[]]", b'[{"Address":"1"', b"[" * 100_000),
+        *(
+            b'[],"other":[]',
+            b'[],"items":[1]',
+            b"\xff",
+            b"[[]]",
+            b'[{"Address":"1"',
+            b"[" * 100_000,
+        ),
     ],
     ids=lambda data: repr(data[:60]),
 )
 def test_malformed_instances(data):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         fed(InstanceList(), data)
 
 

@@ -117,7 +117,10 @@ def test_an_invalid_zone_is_refused():
     [
         ("nomad a b", ["only the first zone has an effect"]),
         ("nomad a\nnomad b", ["only the first nomad of a block has an effect"]),
-        ("nomad {\naddress http://127.0.0.1/v1\n}", ["the path of 'http://127.0.0.1/v1' is ignored"]),
+        (
+            "nomad {\naddress http://127.0.0.1/v1\n}",
+            ["the path of 'http://127.0.0.1/v1' is ignored"],
+        ),
         (
             "nomad {\naddress http://192.0.2.1 https://192.0.2.1 http://localhost\ntoken t\n}",
             ["the token or password is sent to 192.0.2.1 without encryption"],
@@ -219,6 +222,11 @@ def test_files_of_the_environment(monkeypatch, tmp_path):
 def test_settings_differ_by_all_that_matters():
     first = directive("nomad {\ntoken a\n}")[0].settings
     assert first == directive("nomad {\ntoken a\n}")[0].settings
-    for options in ("token b", "token a\nttl 31", "token a\nfilter f", "token a\naddress https://a"):
+    for options in (
+        "token b",
+        "token a\nttl 31",
+        "token a\nfilter f",
+        "token a\naddress https://a",
+    ):
         assert directive(f"nomad {{\n{options}\n}}")[0].settings != first
     assert isinstance(first, Settings)
