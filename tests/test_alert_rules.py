@@ -51,6 +51,9 @@ etcd.example {{
     etcd {{
         endpoint http://127.0.0.1:1
     }}
+    nomad {{
+        address http://127.0.0.1:1
+    }}
 }}
 """
 

@@ -48,7 +48,7 @@ _TOO_MANY: Final = 429
 _NO_PERMISSION: Final = "Permission denied"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Address:
     """An address of Nomad: a URL, or a socket of the Unix domain."""
 
@@ -59,6 +59,9 @@ class Address:
         if self.socket_path is not None:
             return f"unix://{self.socket_path}"
         return self.target.url.removesuffix("/")
+
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"  # without the password of the URL
 
 
 @dataclass(frozen=True, slots=True)

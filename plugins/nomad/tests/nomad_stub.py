@@ -11,8 +11,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-DENIED = 403, {}, b"Permission denied"
-UNKNOWN_TOKEN = 403, {}, b"ACL token not found"
+Response = tuple[int, dict[str, str], bytes]
+
+DENIED: Response = 403, {}, b"Permission denied"
+UNKNOWN_TOKEN: Response = 403, {}, b"ACL token not found"
 
 
 def instance(address, port=8080, name="web", namespace="default", **more):
@@ -69,8 +71,8 @@ class NomadStub:
 
     def put(self, name, *addresses, namespace="default", port=8080):
         """Register a service, with an instance for each address or (address, port)."""
-        pairs = [it if isinstance(it, tuple) else (it, port) for it in addresses]
-        found = [instance(*pair, name, namespace) for pair in pairs]
+        pairs = (it if isinstance(it, tuple) else (it, port) for it in addresses)
+        found = [instance(address, own, name, namespace) for address, own in pairs]
         with self.change():
             self.services.setdefault(namespace, {})[name] = found
 

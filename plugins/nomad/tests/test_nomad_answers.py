@@ -162,10 +162,12 @@ def test_other_names(name, qtype, rcode, answer):
 
 def test_other_zones_and_classes_are_passed_on():
     below = Recorder(lambda request: request.reply(0, [rr(request.name_wire, 1, 5, bytes(4))]))
-    for name, question in (("example.org.", {}), ("nomad.", {}), ("xservice.nomad.", {})):
-        found, reply = ask(handler_of(), name, below=below, **question)
+    for name in ("example.org.", "nomad.", "xservice.nomad."):
+        found, reply = ask(handler_of(), name, below=below)
         assert (len(found.answer), reply.deadline) == (1, None)
-    assert len(below.requests) == 3
+    request = make_request("example.default.service.nomad.").derive(qclass=3)
+    asyncio.run(link([handler_of(), below]).serve_dns(request))
+    assert len(below.requests) == 4
 
 
 def test_without_nomad_the_reply_is_an_error():

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -38,12 +39,13 @@ def stub():
 
 
 class Member:
-    """A handler, and its generation, which records the names that are removed from caches."""
+    """A handler with the context of its generation, which records the names that are removed from caches."""
 
     zone = b"\7service\5nomad\0"
 
     def __init__(self):
         self.selections = []
+        self.context: Any = self
 
     async def forget_names(self, is_changed):
         self.selections.append(is_changed)
@@ -58,7 +60,7 @@ async def following_of(*stubs, access=None):
     """The copy of some Nomads, and a member."""
     source = Source(Settings(tuple(Address(parse_url(it.url)) for it in stubs), access or Access()))
     member = Member()
-    source.join(member, member)
+    source.join(member, member.context)
     try:
         yield source, member
     finally:
@@ -369,15 +371,15 @@ def test_copies_are_shared_by_equal_settings(stub):
     async def check():
         settings = Settings((Address(parse_url(stub.url)),))
         members = [Member(), Member()]
-        first, second = (join(settings, it, it) for it in members)
+        first, second = (join(settings, it, it.context) for it in members)
         assert first is second
         leave(settings, first, members[0])
-        other = join(Settings(settings.addresses, ttl=5), members[0], members[0])
+        other = join(Settings(settings.addresses, ttl=5), members[0], members[0].context)
         assert other is not first
         assert await load(first) == ["192.0.2.1"]
         leave(settings, first, members[1])
         leave(other.settings, other, members[0])
-        again = join(settings, members[0], members[0])
+        again = join(settings, members[0], members[0].context)
         assert again is not first
         leave(settings, again, members[0])
 

@@ -139,7 +139,9 @@ def test_warnings(text, warnings):
 def test_the_token_is_hidden():
     controller = set_up("nomad {\ntoken s3cret\naddress http://me:s3cret@localhost\n}")
     assert [it.text for it in controller.sibling("nomad")[0].source.hidden] == ["s3cret"]
-    assert "s3cret" not in repr(controller.handlers[0].settings.access)
+    settings = repr(controller.handlers[0].settings)
+    assert "s3cret" not in settings
+    assert controller.handlers[0].settings.addresses[0].target.authorization not in settings
     assert "s3cret" not in refusal("nomad {\naddress unix://me:s3cret@b/x\n}").message
 
 
