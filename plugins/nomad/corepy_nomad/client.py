@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 5.0
 """Seconds for a connection, for a response after Nomad may answer, and between two portions."""
 
+TIMEOUT_OF_SEVERAL: Final = 2.0
+"""As `TIMEOUT` for a response, if there are other addresses, so that a query gets their answer."""
+
 JITTER: Final = 16
 """Nomad makes a wait longer by at most this part of it."""
 
@@ -171,8 +174,8 @@ class NomadClient:
         parameters = {"namespace": namespace}
         if index:
             parameters |= {"index": str(index), "wait": f"{wait * 1000:.0f}ms"}
-        timeout = TIMEOUT + (wait * (1 + 1 / JITTER) if index else 0)
-        response = await self._get("/v1/services", parameters, timeout)
+        longer = wait * (1 + 1 / JITTER) if index else 0.0
+        response = await self._get("/v1/services", parameters, longer)
         answered = time.monotonic()
         reached = _index_of(response)
         found = None if index and reached == index else NameList(namespace)
@@ -195,9 +198,13 @@ class NomadClient:
     # -- requests
 
     async def _get(
-        self, path: str, parameters: Mapping[str, str], timeout: float = TIMEOUT
+        self, path: str, parameters: Mapping[str, str], longer: float = 0.0
     ) -> StreamedResponse:
-        """Return the successful response to a request, from any of the addresses."""
+        """Return the successful response to a request, from any of the addresses.
+
+        Nomad may wait for `longer` seconds before it answers.
+        """
+        timeout = longer + (TIMEOUT if len(self._sessions) == 1 else TIMEOUT_OF_SEVERAL)
         region = {"region": self._access.region} if self._access.region else {}
         query = urlencode({**parameters, **region})
         target = f"{path}?{query}" if query else path

@@ -57,6 +57,12 @@ MOST_READS: Final = 1000
 MOST_FIRST_READS: Final = 50
 """As `MOST_READS`, for namespaces."""
 
+FIRST_READ_RATE: Final = 50.0
+"""Namespaces per second that are asked for the first time: clients choose their names."""
+
+FIRST_READ_BURST: Final = 1.0
+"""Seconds of this rate that may come at once."""
+
 MOST_REMEMBERED: Final = 1000
 """Namespaces without services that are remembered."""
 
@@ -102,6 +108,9 @@ class Source:
         self.watches = asyncio.Semaphore(WATCHES)
         self._calls = asyncio.Semaphore(CALLS)
         self._first_calls = asyncio.Semaphore(FIRST_CALLS)
+        self._next_first_read = 0.0  # the theoretical arrival time of GCRA
+        self._seen: dict[str, None] = {}
+        """Namespaces that have had services, which are exempt from the limits of unknown ones."""
         self._remembered: dict[str, tuple[float, Denial | Failure]] = {}
         self._reads: dict[tuple[str, str | None], asyncio.Task[Outcome | None]] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
@@ -147,24 +156,40 @@ class Source:
         key = namespace, service
         task = self._reads.get(key)
         if task is None:
-            most = MOST_FIRST_READS if service is None else MOST_READS
-            if sum((name is None) == (service is None) for _, name in self._reads) >= most:
+            if self._has_too_many_reads(namespace, service):
                 return _BUSY
             task = self._reads[key] = asyncio.create_task(self._read(*key), name="read Nomad")
             task.add_done_callback(lambda _: self._reads.pop(key, None))
         done, _ = await asyncio.wait((task,), timeout=max(0.0, deadline - time.monotonic()))
         return task.result() if done else _SLOW
 
+    def _has_too_many_reads(self, namespace: str, service: str | None) -> bool:
+        if service is not None or namespace in self._seen:
+            return len(self._reads) >= MOST_READS
+        unknown = sum(name is None and label not in self._seen for label, name in self._reads)
+        return unknown >= MOST_FIRST_READS
+
     # -- reading
 
     async def _read(self, namespace: str, service: str | None) -> Outcome | None:
+        if service is None and namespace in self._seen:
+            async with self._calls:
+                return await self._read_namespace(namespace)
         if service is None:
             async with self._first_calls:
+                await self._pace()
                 return await self._read_namespace(namespace)
         known = self.namespaces.get(namespace)
         if known is None or service not in known.names:
             return Denial.NO_NAME
         return await self._read_first(known, service)
+
+    async def _pace(self) -> None:
+        """Wait until another unknown namespace may be asked for."""
+        now = time.monotonic()
+        begin = max(now - FIRST_READ_BURST, self._next_first_read)
+        self._next_first_read = begin + 1 / FIRST_READ_RATE
+        await asyncio.sleep(max(0.0, begin - now))
 
     async def _read_first(self, namespace: Namespace, service: str) -> Outcome | None:
         """Read a service at a query for it."""
@@ -244,6 +269,10 @@ class Source:
         if len(self.namespaces) >= MOST_NAMESPACES:
             self.drop(min(self.namespaces.values(), key=lambda it: it.used))
         self.namespaces[namespace.label] = namespace
+        self._seen.pop(namespace.label, None)
+        self._seen[namespace.label] = None
+        if len(self._seen) > MOST_NAMESPACES:
+            del self._seen[next(iter(self._seen))]
         run = Follower(namespace, self).run()
         self._followers[namespace.label] = asyncio.create_task(run, name="follow Nomad")
 

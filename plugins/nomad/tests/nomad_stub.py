@@ -152,6 +152,7 @@ class NomadStub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one segment for each response
 
             def setup(self):
                 super().setup()
@@ -179,6 +180,7 @@ class NomadStub:
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+                self.wfile.flush()
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True

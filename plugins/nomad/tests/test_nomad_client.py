@@ -238,6 +238,9 @@ def test_nomad_that_does_not_respond(stub, monkeypatch):
     client = client_of(stub.url)
     monkeypatch.setattr(client_module, "TIMEOUT", 0.01)
     assert str(failure(client)) == f"{stub.url}: no response within 0.01 s"
+    monkeypatch.setattr(client_module, "TIMEOUT_OF_SEVERAL", 0.02)
+    reason = str(failure(client_of(stub.url, stub.url)))
+    assert reason == "; ".join([f"{stub.url}: no response within 0.02 s"] * 2)
     ended.set()
 
 

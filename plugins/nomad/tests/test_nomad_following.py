@@ -300,6 +300,43 @@ def test_queries_for_random_namespaces_are_bounded(stub, monkeypatch):
     run(check())
 
 
+def test_unknown_namespaces_do_not_delay_those_that_were_used_before(stub, monkeypatch):
+    async def check():
+        async with following_of(stub) as (source, _):
+            await load(source)
+            source.drop(source.namespaces["default"])
+            monkeypatch.setattr(source_module, "LONGEST_WAIT", 0.001)
+            source._next_first_read = float("inf")
+            reads = [source.load(f"random{n}", "a") for n in range(100)]
+            assert all(isinstance(it, Failure) for it in await asyncio.gather(*reads))
+            assert all(parameters["namespace"] == "default" for _, parameters in stub.requests[1:])
+            monkeypatch.setattr(source_module, "LONGEST_WAIT", 60.0)
+            assert await load(source) == ["192.0.2.1"]
+
+    run(check())
+
+
+def test_the_rate_of_requests_for_unknown_namespaces(stub, monkeypatch):
+    async def check():
+        pauses = []
+        async with following_of(stub) as (source, _):
+            await until(lambda: source.is_ready)
+
+            async def sleep(seconds):
+                pauses.append(seconds)
+
+            monkeypatch.setattr(source_module, "FIRST_READ_RATE", 0.001)
+            monkeypatch.setattr(source_module, "FIRST_READ_BURST", 4999.0)
+            monkeypatch.setattr(source_module.asyncio, "sleep", sleep)
+            for _ in range(7):
+                await source._pace()
+            monkeypatch.undo()
+        assert pauses[:5] == [0.0] * 5
+        assert 0 < pauses[5] < 1000 < pauses[6]
+
+    run(check())
+
+
 def test_unused_copies_are_forgotten(stub):
     async def check():
         async with following_of(stub) as (source, _):
