@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from corepy.http.http_session import HTTPSession
+from corepy_nomad.errors import NomadError, explained
 from corepy_nomad.responses import InstanceList, NameList
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from corepy.http.http_client import HTTPTarget
     from corepy.http.http_session import StreamedResponse
+    from corepy_nomad.access import Access, Address
     from corepy_nomad.responses import Instance
 
 TIMEOUT: Final = 5.0
@@ -43,59 +44,8 @@ PAUSE: Final = 1.0
 """Seconds for which requests fail at once after no address could be reached."""
 
 LARGEST_ERROR: Final = 4096
-LONGEST_EXCERPT: Final = 160
 LONGEST_REASON: Final = 600
 LARGEST_INDEX: Final = (1 << 64) - 1
-
-_TOO_MANY: Final = 429
-_NO_PERMISSION: Final = "Permission denied"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Address:
-    """An address of Nomad: a URL, or a socket of the Unix domain."""
-
-    target: HTTPTarget
-    socket_path: str | None = None
-
-    def __str__(self) -> str:
-        if self.socket_path is not None:
-            return f"unix://{self.socket_path}"
-        return self.target.url.removesuffix("/")
-
-    def __repr__(self) -> str:
-        return f"Address({str(self)!r})"  # without the password of the URL
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The credentials and parameters of all requests."""
-
-    token: str = field(default="", repr=False)
-    authorization: str = field(default="", repr=False)
-    """The value of the header Authorization."""
-
-    region: str = ""
-    filter: str = ""
-
-
-class NomadError(OSError):
-    """Nomad has answered with an error."""
-
-    def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
-
-    @property
-    def is_about_request(self) -> bool:
-        """Whether another address would give the same answer."""
-        return 400 <= self.status < 500 and self.status != _TOO_MANY
-
-    @property
-    def lacks_permission(self) -> bool:
-        """Whether Nomad knows the token, which only lacks a right."""
-        return self.status == 403 and _NO_PERMISSION in str(self)
 
 
 class Names(NamedTuple):
@@ -137,8 +87,6 @@ class NomadClient:
         self._current = 0
         self._unreachable: tuple[float, str] = (0.0, "")
         """Until when requests fail at once, and why."""
-        secrets = (access.token, access.authorization.rpartition(" ")[2])
-        self._secrets = [secret for secret in secrets if secret]
 
     @property
     def address(self) -> str:
@@ -251,7 +199,8 @@ class NomadClient:
                 content = await response.read_all(LARGEST_ERROR, TIMEOUT)
             except OSError:  # the status is enough
                 content = b""
-        message = f"{self._addresses[number]}: {self._explained(response.status, content)}"
+        reason = explained(response.status, content, self._access)
+        message = f"{self._addresses[number]}: {reason}"
         raise NomadError(message, response.status, response.retry_after)
 
     def _headers(self, target: HTTPTarget) -> list[tuple[str, str]]:
@@ -261,29 +210,6 @@ class NomadClient:
         if access.authorization and not target.authorization:
             headers.append(("Authorization", access.authorization))
         return headers
-
-    def _explained(self, status: int, content: bytes) -> str:
-        """Return the error of a response, and its remedy."""
-        text = _excerpt(content, self._secrets)
-        remedy = self._remedy(status, text)
-        shown = f"HTTP status {status}" + (f": {text}" if text else "")
-        return f"{shown}; {remedy}" if remedy else shown
-
-    def _remedy(self, status: int, text: str) -> str:
-        if 300 <= status < 400:
-            return "redirects are not followed: correct the address"
-        if status == 401:
-            return "set NOMAD_HTTP_AUTH, or correct it"
-        if status == 403 and not self._access.token:
-            return "set the token, or NOMAD_TOKEN"
-        if status == 403:
-            right = "the token needs the right read-job in the namespace"
-            return right if _NO_PERMISSION in text else "correct the token"
-        if status == 400 and self._access.filter:
-            return "correct the filter"
-        if status == 404:
-            return "Nomad has this endpoint since version 1.3"
-        return "raise http_max_conns_per_client of Nomad" if status == _TOO_MANY else ""
 
     async def _read(
         self, response: StreamedResponse, found: NameList | InstanceList | None
@@ -322,12 +248,3 @@ def _index_of(response: StreamedResponse) -> int:
         return 0
     index = int(text)
     return index if index <= LARGEST_INDEX else 0
-
-
-def _excerpt(content: bytes, secrets: Sequence[str]) -> str:
-    """Return the beginning of an error as one line of printable characters, without secrets."""
-    text = content.decode("utf-8", "replace")
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    line = " ".join("".join(it if it.isprintable() else " " for it in text).split())
-    return line if len(line) <= LONGEST_EXCERPT else f"{line[:LONGEST_EXCERPT]}..."

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.http.backoff import Backoff
-from corepy_nomad.client import NomadError
+from corepy_nomad.errors import NomadError
 from corepy_nomad.problems import LOG
 
 if TYPE_CHECKING:

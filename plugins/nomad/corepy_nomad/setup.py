@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from corepy.dns.names import InvalidName, from_text, lower
 from corepy.http.http_client import HTTPTarget, parse_url
 from corepy.plugin import Mistakes, parse_integer
-from corepy_nomad.client import Access, Address
+from corepy_nomad.access import Access, Address
 from corepy_nomad.environment import Environment
 from corepy_nomad.handler import Nomad
 from corepy_nomad.source import Settings

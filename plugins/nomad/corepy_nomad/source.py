@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from corepy.http.backoff import Backoff
+from corepy_nomad.access import Access, Address
 from corepy_nomad.answers import Answers
-from corepy_nomad.client import Access, Address, NomadClient, NomadError
+from corepy_nomad.client import NomadClient
+from corepy_nomad.errors import NomadError
 from corepy_nomad.following import FIRST_PAUSE, LAST_PAUSE, Follower
 from corepy_nomad.forgetting import Forgetter
+from corepy_nomad.labels import Labels
 from corepy_nomad.namespaces import Denial, Failure, Namespace
 from corepy_nomad.problems import LOG, Problems
 from corepy_nomad.tls import TLSSettings, create_context
@@ -55,16 +58,7 @@ MOST_READS: Final = 1000
 """Services that are read for the first time at once; queries for further ones fail."""
 
 MOST_FIRST_READS: Final = 50
-"""As `MOST_READS`, for namespaces."""
-
-FIRST_READ_RATE: Final = 50.0
-"""Namespaces per second that are asked for the first time: clients choose their names."""
-
-FIRST_READ_BURST: Final = 1.0
-"""Seconds of this rate that may come at once."""
-
-MOST_REMEMBERED: Final = 1000
-"""Namespaces without services that are remembered."""
+"""As `MOST_READS`, for unknown namespaces."""
 
 REMEMBERED: Final = 10.0
 """Seconds for which a namespace is not asked for again that has no services or is refused."""
@@ -108,10 +102,7 @@ class Source:
         self.watches = asyncio.Semaphore(WATCHES)
         self._calls = asyncio.Semaphore(CALLS)
         self._first_calls = asyncio.Semaphore(FIRST_CALLS)
-        self._next_first_read = 0.0  # the theoretical arrival time of GCRA
-        self._seen: dict[str, None] = {}
-        """Namespaces that have had services, which are exempt from the limits of unknown ones."""
-        self._remembered: dict[str, tuple[float, Denial | Failure]] = {}
+        self._labels = Labels()
         self._reads: dict[tuple[str, str | None], asyncio.Task[Outcome | None]] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._probe = asyncio.create_task(self._probe_until_ready(), name="probe Nomad")
@@ -134,8 +125,7 @@ class Source:
         known = self.namespaces.get(namespace)
         if known is not None:
             return known.find(service, now)
-        until, outcome = self._remembered.get(namespace, (0.0, None))
-        return outcome if now < until else None
+        return self._labels.find(namespace, now)
 
     async def load(self, namespace: str, service: str | None) -> Outcome:
         """Return the answer for a service, or for a namespace itself, after asking Nomad."""
@@ -164,32 +154,27 @@ class Source:
         return task.result() if done else _SLOW
 
     def _has_too_many_reads(self, namespace: str, service: str | None) -> bool:
-        if service is not None or namespace in self._seen:
+        if service is not None or namespace in self._labels.seen:
             return len(self._reads) >= MOST_READS
-        unknown = sum(name is None and label not in self._seen for label, name in self._reads)
+        unknown = sum(
+            name is None and label not in self._labels.seen for label, name in self._reads
+        )
         return unknown >= MOST_FIRST_READS
 
     # -- reading
 
     async def _read(self, namespace: str, service: str | None) -> Outcome | None:
-        if service is None and namespace in self._seen:
+        if service is None and namespace in self._labels.seen:
             async with self._calls:
                 return await self._read_namespace(namespace)
         if service is None:
             async with self._first_calls:
-                await self._pace()
+                await self._labels.pace()
                 return await self._read_namespace(namespace)
         known = self.namespaces.get(namespace)
         if known is None or service not in known.names:
             return Denial.NO_NAME
         return await self._read_first(known, service)
-
-    async def _pace(self) -> None:
-        """Wait until another unknown namespace may be asked for."""
-        now = time.monotonic()
-        begin = max(now - FIRST_READ_BURST, self._next_first_read)
-        self._next_first_read = begin + 1 / FIRST_READ_RATE
-        await asyncio.sleep(max(0.0, begin - now))
 
     async def _read_first(self, namespace: Namespace, service: str) -> Outcome | None:
         """Read a service at a query for it."""
@@ -214,22 +199,14 @@ class Source:
             is_refused = isinstance(error, NomadError) and error.is_about_request
             self.problems.not_followed(label, str(error))
             failure = Failure(str(error))
-            return self._remember(label, failure, REMEMBERED if is_refused else RETRY)
+            return self._labels.remember(label, failure, REMEMBERED if is_refused else RETRY)
         if names.found is None or not names.found.names:
-            return self._remember(label, Denial.NO_NAME, REMEMBERED)
+            return self._labels.remember(label, Denial.NO_NAME, REMEMBERED)
         namespace = Namespace(label, names.answered)
         namespace.update(names)
-        self._remembered.pop(label, None)
         self._follow(namespace)
         self.changed(label, None)  # its names were denied before
         return None
-
-    def _remember(self, label: str, outcome: Denial | Failure, seconds: float) -> Denial | Failure:
-        self._remembered.pop(label, None)
-        self._remembered[label] = time.monotonic() + seconds, outcome
-        if len(self._remembered) > MOST_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
-        return outcome
 
     async def read(self, namespace: Namespace, service: str) -> None:
         """Read the instances of a service into its copy; raises `OSError`."""
@@ -269,10 +246,7 @@ class Source:
         if len(self.namespaces) >= MOST_NAMESPACES:
             self.drop(min(self.namespaces.values(), key=lambda it: it.used))
         self.namespaces[namespace.label] = namespace
-        self._seen.pop(namespace.label, None)
-        self._seen[namespace.label] = None
-        if len(self._seen) > MOST_NAMESPACES:
-            del self._seen[next(iter(self._seen))]
+        self._labels.add(namespace.label)
         run = Follower(namespace, self).run()
         self._followers[namespace.label] = asyncio.create_task(run, name="follow Nomad")
 

@@ -12,8 +12,10 @@ from corepy.testing import helper_module
 from corepy.testing.certificates import Authority
 from corepy.testing.polling import until
 from corepy_nomad import client as client_module
-from corepy_nomad.client import Access, Address, NomadClient, NomadError
+from corepy_nomad.access import Access, Address
+from corepy_nomad.client import NomadClient
 from corepy_nomad.environment import Environment
+from corepy_nomad.errors import NomadError
 from corepy_nomad.tls import TLSSettings, create_context
 
 NomadStub = helper_module(__file__, "nomad_stub").NomadStub

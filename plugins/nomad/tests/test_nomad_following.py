@@ -11,10 +11,10 @@ from corepy.http.http_client import parse_url
 from corepy.testing import helper_module
 from corepy.testing.polling import until
 from corepy_nomad import client as client_module
-from corepy_nomad import following, namespaces, problems
+from corepy_nomad import following, labels, namespaces, problems
 from corepy_nomad import source as source_module
+from corepy_nomad.access import Access, Address
 from corepy_nomad.answers import Answers
-from corepy_nomad.client import Access, Address
 from corepy_nomad.namespaces import Denial, Failure
 from corepy_nomad.source import Settings, Source, join, leave
 
@@ -264,13 +264,13 @@ def test_a_namespace_that_is_refused(stub, caplog, monkeypatch):
 def test_unknown_namespaces_are_remembered_for_a_while(stub, monkeypatch):
     async def check():
         monkeypatch.setattr(source_module, "REMEMBERED", 60.0)
-        monkeypatch.setattr(source_module, "MOST_REMEMBERED", 10)
+        monkeypatch.setattr(labels, "MOST_REMEMBERED", 10)
         async with following_of(stub) as (source, _):
             for number in range(30):
                 assert await load(source, "a", f"none{number}") is Denial.NO_NAME
             assert source.find("none29", "b") is Denial.NO_NAME
             assert source.find("none0", "b") is None
-            assert len(source._remembered) == 10
+            assert len(source._labels) == 10
             assert not source.namespaces
             monkeypatch.setattr(source_module, "REMEMBERED", 0.0)
             assert await load(source, "a", "late") is Denial.NO_NAME
@@ -306,7 +306,7 @@ def test_unknown_namespaces_do_not_delay_those_that_were_used_before(stub, monke
             await load(source)
             source.drop(source.namespaces["default"])
             monkeypatch.setattr(source_module, "LONGEST_WAIT", 0.001)
-            source._next_first_read = float("inf")
+            source._labels._next_read = float("inf")
             reads = [source.load(f"random{n}", "a") for n in range(100)]
             assert all(isinstance(it, Failure) for it in await asyncio.gather(*reads))
             assert all(parameters["namespace"] == "default" for _, parameters in stub.requests[1:])
@@ -325,11 +325,11 @@ def test_the_rate_of_requests_for_unknown_namespaces(stub, monkeypatch):
             async def sleep(seconds):
                 pauses.append(seconds)
 
-            monkeypatch.setattr(source_module, "FIRST_READ_RATE", 0.001)
-            monkeypatch.setattr(source_module, "FIRST_READ_BURST", 4999.0)
-            monkeypatch.setattr(source_module.asyncio, "sleep", sleep)
+            monkeypatch.setattr(labels, "FIRST_READ_RATE", 0.001)
+            monkeypatch.setattr(labels, "FIRST_READ_BURST", 4500.0)
+            monkeypatch.setattr(asyncio, "sleep", sleep)
             for _ in range(7):
-                await source._pace()
+                await source._labels.pace()
             monkeypatch.undo()
         assert pauses[:5] == [0.0] * 5
         assert 0 < pauses[5] < 1000 < pauses[6]
