@@ -40,13 +40,14 @@ class Labels:
         until, outcome = self._remembered.get(label, (0.0, None))
         return outcome if now < until else None
 
-    def add(self, label: str) -> None:
-        """Record that a namespace has services."""
-        self._remembered.pop(label, None)
+    def add(self, label: str) -> bool:
+        """Record that a namespace has services; return whether its names were denied before."""
+        was_denied = self._remembered.pop(label, None) is not None
         self.seen.pop(label, None)
         self.seen[label] = None
         if len(self.seen) > MOST_SEEN:
             del self.seen[next(iter(self.seen))]
+        return was_denied
 
     def remember(self, label: str, outcome: Denial | Failure, seconds: float) -> Denial | Failure:
         """Return `outcome`, after remembering it for some seconds."""

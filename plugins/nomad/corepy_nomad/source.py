@@ -151,7 +151,7 @@ class Source:
             task = self._reads[key] = asyncio.create_task(self._read(*key), name="read Nomad")
             task.add_done_callback(lambda _: self._reads.pop(key, None))
         done, _ = await asyncio.wait((task,), timeout=max(0.0, deadline - time.monotonic()))
-        return task.result() if done else _SLOW
+        return task.result() if done and not task.cancelled() else _SLOW
 
     def _has_too_many_reads(self, namespace: str, service: str | None) -> bool:
         if service is not None or namespace in self._labels.seen:
@@ -205,7 +205,8 @@ class Source:
         namespace = Namespace(label, names.answered)
         namespace.update(names)
         self._follow(namespace)
-        self.changed(label, None)  # its names were denied before
+        if self._labels.add(label):
+            self.changed(label, None)
         return None
 
     async def read(self, namespace: Namespace, service: str) -> None:
@@ -246,7 +247,6 @@ class Source:
         if len(self.namespaces) >= MOST_NAMESPACES:
             self.drop(min(self.namespaces.values(), key=lambda it: it.used))
         self.namespaces[namespace.label] = namespace
-        self._labels.add(namespace.label)
         run = Follower(namespace, self).run()
         self._followers[namespace.label] = asyncio.create_task(run, name="follow Nomad")
 

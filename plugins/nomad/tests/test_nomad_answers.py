@@ -233,6 +233,17 @@ def test_replies_are_valid_for_any_instances(instances, qtype):
         assert len(set(rrset)) == len(rrset.to_text().splitlines())
 
 
+@given(st.lists(st.binary(min_size=1, max_size=20), max_size=4), st.sampled_from((ZONE, b"\0")))
+def test_any_name_is_answered(labels, zone):
+    handler = handler_of()
+    handler.zone = zone
+    name = b"".join(bytes((len(it),)) + it for it in labels) + ZONE
+    request = make_request(".").derive(name_wire=name)
+    reply = asyncio.run(link([handler, Recorder()], guarded=True).serve_dns(request))
+    assert dns.message.from_wire(reply.wire).rcode() in (NOERROR, NXDOMAIN, SERVFAIL)
+    assert reply.error in (None, "Nomad is away")
+
+
 def test_a_service_with_many_instances_fits_into_a_message():
     many = [(f"10.{n >> 8}.{n & 255}.1", n) for n in range(5000)]
     many += [(f"2001:db8::{n:x}", n) for n in range(5000)]

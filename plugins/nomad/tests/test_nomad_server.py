@@ -22,6 +22,8 @@ def _no_rest(monkeypatch):
     for name in ("SPACING", "REST", "FIRST_PAUSE", "LAST_PAUSE"):
         monkeypatch.setattr(following, name, 0.001)
     monkeypatch.setattr(client, "PAUSE", 0.001)
+    monkeypatch.setattr(client, "TIMEOUT", 60.0)
+    monkeypatch.setattr(source, "LONGEST_WAIT", 60.0)
     for name in ("FIRST_PAUSE", "LAST_PAUSE", "RETRY"):
         monkeypatch.setattr(source, name, 0.001)
     monkeypatch.delenv("NOMAD_ADDR", raising=False)
