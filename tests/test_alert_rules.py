@@ -60,6 +60,9 @@ etcd.example {{
     etcd {{
         endpoint http://127.0.0.1:1
     }}
+    nomad {{
+        address http://127.0.0.1:1
+    }}
 }}
 """
 

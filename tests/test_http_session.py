@@ -307,6 +307,22 @@ def test_a_refused_connection_has_the_text_of_the_system():
     run(main)
 
 
+def test_a_socket_of_the_unix_domain(tmp_path):
+    async def main():
+        raw, path = RawServer([OK + b"Content-Length: 2\r\n\r\nhi"]), str(tmp_path / "socket")
+        session = HTTPSession(HTTPTarget("http", "api.example", 80, ""), socket_path=path)
+        with pytest.raises(OSError, match="No such file or directory"):
+            await session.request("GET", "/", timeout=TIMEOUT)
+        server = await asyncio.start_unix_server(raw.serve, path)
+        response = await session.request("GET", "/", timeout=TIMEOUT)
+        assert await content_of(response) == [b"hi"]
+        assert b"Host: api.example\r\n" in raw.requests[0]
+        session.close()
+        server.close()
+
+    run(main)
+
+
 def test_a_response_that_is_compressed_is_an_error():
     """No request allows it; a proxy may do it nevertheless."""
 

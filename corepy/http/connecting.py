@@ -1,4 +1,7 @@
-"""Connects to HTTP servers: resolves the name, tries its addresses, and begins TLS if need be."""
+"""Connects to HTTP servers: resolves the name, tries its addresses, and begins TLS if need be.
+
+Servers may also listen on sockets of the Unix domain.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,20 @@ async def connect(
         except OSError as error:
             failure = without_address(error)
     raise failure
+
+
+async def connect_unix(path: str, timeout: float) -> Streams:
+    """Return a connection to the socket of the Unix domain with this path.
+
+    Raises `OSError` with a text for the operator.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await asyncio.open_unix_connection(path)
+    except TimeoutError:
+        raise TimeoutError(f"no connection to {path}") from None
+    except OSError as error:
+        raise without_address(error) from None
 
 
 def keep_alive(writer: asyncio.StreamWriter) -> None:

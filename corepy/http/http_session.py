@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import h11
 
-from corepy.http.connecting import connect, keep_alive
+from corepy.http.connecting import connect, connect_unix, keep_alive
 
 if TYPE_CHECKING:
     import ssl
@@ -51,8 +51,11 @@ class HTTPSession:
         tls: Callable[[], Awaitable[ssl.SSLContext]] | None = None,
         server_name: str | None = None,
         connect_timeout: float = 10.0,
+        socket_path: str | None = None,
     ) -> None:
         """Connect to the host and port of `target`; its path is not used.
+
+        With `socket_path`, connect to this socket of the Unix domain instead, without TLS.
 
         Its user name and password are sent with requests that have no header Authorization.
         `tls` returns the context of a new connection to an `https` target, so that files that
@@ -63,6 +66,7 @@ class HTTPSession:
         self._tls = tls or _default_context
         self._server_name = server_name
         self._connect_timeout = connect_timeout
+        self._socket_path = socket_path
         self._idle: list[_Connection] = []
 
     async def request(
@@ -112,6 +116,8 @@ class HTTPSession:
         return request, h11.Data(data=body), h11.EndOfMessage()
 
     async def _connect(self) -> Streams:
+        if self._socket_path is not None:
+            return await connect_unix(self._socket_path, self._connect_timeout)
         target = self.target
         tls = await self._tls() if target.scheme == "https" else None
         reader, writer = await connect(
