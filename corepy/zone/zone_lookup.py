@@ -89,8 +89,9 @@ class Lookup:
     """
 
     __slots__ = (
+        "_before_denial",
         "_do", "_pointer", "_qname", "_qtype", "_sets", "_zone", "additional", "answer",
-        "authority", "is_authoritative", "match", "outside", "rcode", "source", "wildcard",
+        "authority", "is_authoritative", "last", "match", "outside", "rcode", "source", "wildcard",
     )  # fmt: skip
 
     def __init__(self, zone: Zone, name: bytes, qtype: int, do: bool) -> None:
@@ -104,6 +105,7 @@ class Lookup:
         self._do = do and zone.is_signed
         self._pointer = (_POINTER | 12 + len(name) - len(zone.origin)).to_bytes(2, "big")
         self._sets: set[tuple[bytes, bytes]] = set()
+        self._before_denial = 0, 0
         self.answer = Section()
         self.authority = Section()
         self.additional = Section()
@@ -116,6 +118,8 @@ class Lookup:
         """The last wildcard that matched, None if none did."""
         self.outside: bytes | None = None
         """The target of an alias out of the zone, whose records complete the answer."""
+        self.last = name
+        """The name that was looked up last: the target of the last alias, or the name."""
         self._follow(name)
 
     def _follow(self, name: bytes) -> None:
@@ -127,6 +131,7 @@ class Lookup:
                 self.outside, self.match, self.source = target, Match.OUTSIDE, target
                 return
             seen.add(target)
+            self.last = target
             target = self._step(target)
         if target is not None:  # an endless or a long chain
             self._add_apex_ns()
@@ -282,9 +287,16 @@ class Lookup:
     def _no_name(self, name: bytes, ancestor: bytes) -> None:
         """Deny a name (RFC 2308 section 2.1)."""
         self.rcode = c.NXDOMAIN
+        self._before_denial = len(self.authority.parts), self.authority.count
         self._add_soa()
         if self._do and self._zone.denial is not None:
             self._prove(self._zone.denial.no_name(name, ancestor))
+
+    def drop_denial(self) -> None:
+        """Remove the denial of the target of an alias, but keep the proofs for the alias itself."""
+        parts, count = self._before_denial
+        del self.authority.parts[parts:]
+        self.authority.count = count
 
     def _no_data(self, name: bytes, ancestor: bytes | None) -> None:
         """Deny a type (RFC 2308 section 2.2)."""
