@@ -198,7 +198,8 @@ class DNSSEC(FastHandler, ExplainedHandler):
         """Yield the sets to sign, with their zones.
 
         The records of a delegation are not signed, except DS and the proof that it has none, and
-        neither are the addresses of its servers (RFC 4035 section 2.2).
+        neither are the addresses of its servers (RFC 4035 section 2.2). NS records below the origin
+        of a zone make a delegation, whichever section has them.
         """
         cut = records.cut
         for it in records.sets:
@@ -206,7 +207,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
             if it.is_signed or (cut is not None and _is_below(cut, it)):
                 continue
             zone = self.signer_zone(name, it.rtype)
-            if zone is not None:
+            if zone is not None and (it.rtype != c.TYPE_NS or name == zone):
                 yield it, zone
 
     def _joined(

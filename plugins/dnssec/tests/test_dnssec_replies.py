@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.dns.names import from_text, labels_of
+from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import check_records
 from corepy.dns.records import rr
 from corepy.dns.reply_validation import reply_problem
@@ -98,6 +99,9 @@ SERVERS = signed("miek.nl.", "NS")
         # black_lies_test.go
         ("miek.nl.", "NSEC", signed("miek.nl.", "NSEC"), []),
         ("www1.miek.nl.", "NSEC", signed("www1.miek.nl.", "NSEC"), []),
+        # each name has a signature, that of its NSEC record: to deny it would be bogus
+        ("www1.miek.nl.", "RRSIG", ["www1.miek.nl. RRSIG NSEC"], []),
+        ("miek.nl.", "RRSIG", ["miek.nl. RRSIG NSEC"], []),
         ("sub.miek.nl.", "DS", [], [*DENIED, *signed("sub.miek.nl.", "NSEC")]),
         # below an unsigned delegation, the proof is that of the cut
         ("a.b.unsigned.miek.nl.", "A", [], ["unsigned.miek.nl. NS", *signed("unsigned.miek.nl.", "NSEC")]),
@@ -130,6 +134,7 @@ def nsec_of(reply):
         ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX", "CDS", "CDNSKEY", "CSYNC"},
          {"TLSA", "DS"}),
         ("miek.nl.", "CDS", "\\000.miek.nl.", {"SOA", "CDNSKEY"}, {"CDS"}),
+        ("a.miek.nl.", "DNAME", "\\000.a.miek.nl.", {"A", "DHCID"}, {"DNAME", "CNAME"}),
         # RFC 4035 section 5.2: the bit of NS without that of SOA makes a delegation of a name
         ("unsigned.miek.nl.", "DS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
         ("unsigned.miek.nl.", "NS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
@@ -324,6 +329,46 @@ def test_nsec3_does_not_deny_an_alias_without_target(files):
     reply = ask(handler(files, options="denial nsec3"), below, "x.alias.miek.nl.")
     digest = NSEC3Parameters(0, b"").hash(from_text("alias.miek.nl.")).decode()
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
+
+
+def nsec3_types(record):
+    return set(rdata_to_text(NSEC3, record.rdata.data).split()[5:])
+
+
+@pytest.mark.parametrize("existing", ["miek.nl.", "a.miek.nl."])
+def test_nsec3_types_of_the_closest_encloser(files, existing):
+    """With DNAME the proof would be invalid; without CNAME it would deny an alias (RFC 8198)."""
+    more: Any = {(existing, "A"): ([], [NODATA], [], {})}
+    reply = ask(
+        handler(files, options="denial nsec3"), Below([], [NODATA], more, rcode=3), f"x.{existing}"
+    )
+    digest = NSEC3Parameters(0, b"").hash(from_text(existing)).decode()
+    (types,) = (
+        nsec3_types(it)
+        for it in reply.auth
+        if str(it.rname).startswith(digest) and it.rtype == NSEC3
+    )
+    assert ("CNAME" in types, "DNAME" in types) == (existing != "miek.nl.", False)
+
+
+def test_nsec3_denies_the_type_rrsig_alone(files):
+    """RFC 5155 section 3.2.1: the bit is for the signatures of the original name."""
+    reply = ask(handler(files, options="denial nsec3"), Below([], [NODATA]), qtype="RRSIG")
+    (types,) = (nsec3_types(it) for it in reply.auth if it.rtype == NSEC3)
+    assert "A" in types
+    assert not {"RRSIG", "NSEC"} & types
+    assert not reply.rr
+
+
+def test_ns_records_of_a_delegation_are_not_signed(files):
+    """RFC 4035 section 2.2, also in an answer, as of *template* or a server with both zones."""
+    records = [f"{name} 60 IN NS ns.{name}" for name in ("miek.nl.", "sub.miek.nl.")]
+    assert not [it for it in ask(handler(files), Below(records[1:]), "sub.miek.nl.", "NS").rr
+                if it.rtype == RRSIG]  # fmt: skip
+    both = handler(files, "miek.nl sub.miek.nl", "K")
+    reply = ask(both, Below(records[1:], records[:1]), "sub.miek.nl.", "NS")
+    assert section(reply.rr) == sorted(signed("sub.miek.nl.", "NS"))
+    assert section(reply.auth) == sorted(SERVERS)
 
 
 def test_nxdomain_of_the_zone_itself(files):
