@@ -428,6 +428,39 @@ def test_long_chains_of_aliases(monkeypatch):
     assert len(visited) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "header"),
+    [([], {}), ([], {"rcode": 2}), (["miek.nl. 60 IN DNSKEY 257 3 13 AAAA"], {}), ([], {"tc": 1})],
+)
+def test_keys_over_a_zone_that_is_not_signed(files, answer, header):
+    below = Below(answer, **header)
+    assert section(ask(handler(files), below, "Miek.nl.", "DNSKEY").rr) == signed(
+        "Miek.nl.", "DNSKEY"
+    )
+    assert below.asked == [("miek.nl.", "DNSKEY", True)]
+
+
+def test_keys_over_handlers_that_do_not_answer(files, monkeypatch):
+    class Silent(Handler):
+        name = "silent"
+
+        async def serve_dns(self, request):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("corepy_dnssec.key_answers.PATIENCE", 0)
+    reply = ask(handler(files), Silent(), "miek.nl.", "DNSKEY")
+    assert section(reply.rr) == signed("miek.nl.", "DNSKEY")
+
+
+def test_the_same_keys_below(files):
+    """As of a zone that *sign* has signed: there is no problem."""
+    made = handler(files)
+    keys = [str(it) for it in ask(made, Below(), "miek.nl.", "DNSKEY").rr]
+    reply = ask(made, Below(keys), "miek.nl.", "DNSKEY")
+    assert [str(it) for it in reply.rr] == keys
+    assert made.status()["problems"] == []
+
+
 def test_directive_without_keys(files):
     (made,) = set_up("dnssec miek.nl").handlers
     assert not ask(made, Below(), "miek.nl.", "DNSKEY").rr
@@ -478,9 +511,9 @@ def test_capacity(files):
 
 
 def test_too_many_waiting(files, monkeypatch):
-    monkeypatch.setattr("corepy_dnssec.signer.MOST_WAITING", 2)
     monkeypatch.setattr("corepy_dnssec.signer.INLINE", 0)
     made = handler(files, "miek.nl", "Kzsk")
+    monkeypatch.setattr(made.signer._queue, "most", 2)
     made.next = Below()
 
     async def many():
@@ -585,7 +618,8 @@ def test_cache_and_reload(files):
         assert after.status()["cache"]["misses"] in (0, misses)
 
 
-def test_a_signed_zone_stays_as_it_is(files, tmp_path):
+def test_a_signed_zone_stays_as_it_is(files, tmp_path, caplog):
+    """Its keys, too: with ours, its signatures would be bogus."""
     (tmp_path / "db").write_text(ZONE)
     for command in (
         "dnssec-keygen -q -a ECDSAP256SHA256 -f KSK miek.nl",
@@ -598,10 +632,21 @@ def test_a_signed_zone_stays_as_it_is(files, tmp_path):
         serve(plain % f"dnssec {{\nkey file {files}/K\n}}") as running,
     ):
         for name, qtype in (("a.miek.nl.", "A"), ("x.miek.nl.", "A"), ("unsigned.miek.nl.", "DS"),
-                            ("x.unsigned.miek.nl.", "A"), ("gone.miek.nl.", "A")):  # fmt: skip
-            expected, reply = (it.ask(name, qtype, do=True, edns=4096) for it in (without, running))
-            assert reply.header.rcode == expected.header.rcode
-            assert section(reply.rr + reply.auth) == section(expected.rr + expected.auth)
+                            ("x.unsigned.miek.nl.", "A"), ("gone.miek.nl.", "A"),
+                            ("miek.nl.", "DNSKEY"), ("miek.nl.", "RRSIG"), ("a.miek.nl.", "NSEC")):  # fmt: skip
+            for do in (True, False):
+                expected, reply = (
+                    it.ask(name, qtype, do=do, edns=4096) for it in (without, running)
+                )
+                assert reply.header.rcode == expected.header.rcode
+                assert list(map(str, reply.rr + reply.auth)) == list(
+                    map(str, expected.rr + expected.auth)
+                )
+        (made,) = running.plugins(DNSSEC)
+        message = "zone miek.nl. below is signed already, by other keys"
+        assert made.status()["problems"] == [message]
+        (warning,) = [it.getMessage() for it in caplog.records if message in it.getMessage()]
+        assert "the same keys" in warning
 
 
 # -- replies that no server should send
