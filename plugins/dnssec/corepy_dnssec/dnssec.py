@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 ORIGINAL_TTL: Final = 3600
 """Original TTL in seconds of all signatures, since that of a set is unknown (CoreDNS: rrsig.go)."""
 
-MOST_REPLIES: Final = 2000
-LARGEST_REPLY: Final = 2048
-"""Signed replies that are remembered, and bytes of the largest one."""
+LARGEST_REPLY: Final = 1232
+"""Bytes of the largest signed reply that is remembered; as many are as signatures."""
 
 _OPCODE: Final = 0x7800
 _MALFORMED: Final = "a reply that has to be signed is malformed"
@@ -69,7 +68,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
         self.denial = denial
         self._wires = {zone: wire_of(zone) for zone in self.zones.zones}
         self._keys = KeyAnswers([key.rdata for key in signer.keys], ORIGINAL_TTL)
-        self._replies: Recent[_Known] = Recent(MOST_REPLIES)
+        self._replies: Recent[_Known] = Recent(signer.capacity)
         self._counts: dict[str, Counts] = {}
 
     def begin_dns(self, request: Request) -> Answer:
@@ -240,7 +239,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
 
     def _remember(self, message: bytes, known: _Known) -> None:
         replies = self._replies
-        replies.capacity = min(MOST_REPLIES, self.signer.capacity)
+        replies.capacity = self.signer.capacity
         replies.put(message, known)
 
     def _counts_of(self, request: Request) -> Counts:

@@ -1,13 +1,11 @@
 """delv of BIND and unbound validate every kind of reply, with every algorithm and both denials."""
 
-import shutil
-import subprocess
 from contextlib import contextmanager
 
 import pytest
 
-from corepy.testing import ask, free_port, serve
-from corepy.testing.command import wait_until
+from corepy.testing import ask, serve
+from corepy.testing.validators import delv, unbound
 from corepy.testing.zone_keys import write_key
 
 ZONE = """\
@@ -70,29 +68,11 @@ def signing(folder, *, denial="nsec", algorithms=(13,), flags=(257,)):
         yield server, (folder / f"{bases[-1].name}.key").read_text().splitlines()[-1]
 
 
-def delv(folder, server, record, name, qtype):
-    _, _, _, flags, protocol, algorithm, *key = record.split()
-    anchor = f'"example.org." static-key {flags} {protocol} {algorithm} "{"".join(key)}";'
-    (folder / "anchor").write_text(f"trust-anchors {{ {anchor} }};\n")
-    host, port = server.address
-    command = [
-        "delv",
-        f"@{host}",
-        "-p",
-        str(port),
-        "-a",
-        str(folder / "anchor"),
-        "+root=example.org",
-    ]
-    done = subprocess.run([*command, name, qtype], capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("denial", ["nsec", "nsec3"])
 def test_delv_validates_wildcards_and_denials(tmp_path, denial):
     with signing(tmp_path, denial=denial) as (server, record):
         for name, qtype in [*NAMES[:1], *DENIALS]:
-            printed = delv(tmp_path, server, record, name, qtype)
+            printed = delv(tmp_path, server.address, record, name, qtype)
             assert "fully validated" in printed, (name, qtype, printed)
             assert "unsigned answer" not in printed, (name, qtype, printed)
             is_unknown = denial == "nsec3" and name in UNKNOWN
@@ -106,50 +86,14 @@ def test_delv_validates_wildcards_and_denials(tmp_path, denial):
 def test_delv_validates_all_algorithms(tmp_path, algorithms, flags):
     with signing(tmp_path, algorithms=algorithms, flags=flags) as (server, record):
         for name, qtype in (["www.example.org", "A"], ["nothing.example.org", "A"]):
-            assert "fully validated" in delv(tmp_path, server, record, name, qtype)
-
-
-@contextmanager
-def unbound(folder, server, record):
-    """A validating resolver that asks `server` for example.org."""
-    program = shutil.which("unbound", path="/usr/sbin:/usr/bin")
-    assert program is not None
-    port = free_port()
-    host, upstream = server.address
-    (folder / "unbound.conf").write_text(
-        f"""\
-server:
-    interface: 127.0.0.1@{port}
-    directory: {folder}
-    chroot: ""
-    username: ""
-    pidfile: {folder}/unbound.pid
-    use-syslog: no
-    do-not-query-localhost: no
-    module-config: "validator iterator"
-    trust-anchor: "{record}"
-    val-log-level: 2
-    aggressive-nsec: yes
-    qname-minimisation: no
-stub-zone:
-    name: example.org
-    stub-addr: {host}@{upstream}
-"""
-    )
-    command = [program, "-d", "-c", str(folder / "unbound.conf")]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            wait_until(lambda: "start of service" in (folder / "log").read_text(), 60)
-            yield ("127.0.0.1", port)
-        finally:
-            process.terminate()
+            assert "fully validated" in delv(tmp_path, server.address, record, name, qtype)
 
 
 @pytest.mark.parametrize("denial", ["nsec", "nsec3"])
 def test_unbound_validates_all_replies(tmp_path, denial):
     with (
         signing(tmp_path, denial=denial) as (server, record),
-        unbound(tmp_path, server, record) as address,
+        unbound(tmp_path, server.address, record) as address,
     ):
         for name, qtype in NAMES:
             reply = ask(address, name, qtype, do=True, edns=4096, timeout=30)
