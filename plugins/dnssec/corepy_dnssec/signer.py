@@ -147,11 +147,12 @@ class Signer:
             return False
         if not self._spent:
             assert self._loop is not None
-            self._loop.call_soon(self._begin_turn)
+            self._loop.call_soon(self.begin_turn)
         self._spent += cost
         return True
 
-    def _begin_turn(self) -> None:
+    def begin_turn(self) -> None:
+        """Allow `INLINE` seconds of signing in this turn of the event loop."""
         self._spent = 0.0
 
     def _cost(self, wanted: Wanted) -> float:
