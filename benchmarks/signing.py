@@ -254,7 +254,7 @@ def _flood(server: _Server, folder: Path, hot: Sequence[str], denial: str) -> It
     printed = folder / "printed"
     with printed.open("w") as output:
         load = subprocess.Popen([*command, "-n1", "-q", "200"], stdout=output, stderr=output)
-    times = []
+    times: list[float] = []
     while load.poll() is None:
         asked = time.monotonic()
         reply = server.ask(hot[len(times) % len(hot)])

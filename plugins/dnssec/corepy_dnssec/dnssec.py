@@ -180,6 +180,10 @@ class DNSSEC(FastHandler, ExplainedHandler):
             signed = self.signer.sign(wanted, now, client, counts) if wanted else []
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        except TooManyWaiting:
+            refusal = request.error(c.SERVFAIL, _BUSY)
+            refusal.is_momentary = True
+            return refusal
         unsigned = [it for it, _ in sets]
         if isinstance(signed, list):
             return self._joined(request, reply, records, unsigned, signed, is_repeatable)
@@ -193,13 +197,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
         sets: list[RecordSet],
         waiting: Awaitable[list[Signed]],
     ) -> Reply:
-        try:
-            signed = await waiting
-        except TooManyWaiting:
-            refusal = request.error(c.SERVFAIL, _BUSY)
-            refusal.is_momentary = True
-            return refusal
-        return self._joined(request, reply, records, sets, signed, False)
+        return self._joined(request, reply, records, sets, await waiting, False)
 
     def _unsigned(self, records: ReplyRecords) -> Iterable[tuple[RecordSet, bytes]]:
         """Yield the sets to sign, with their zones.

@@ -107,8 +107,7 @@ class Signer:
     ) -> list[Signed] | Awaitable[list[Signed]]:
         """Return the signatures of record sets, at once if that takes less than `INLINE`.
 
-        `now` is in seconds since 1970, `client` is from `client_of`. The awaitable raises
-        TooManyWaiting.
+        `now` is in seconds since 1970, `client` is from `client_of`. Raises TooManyWaiting.
         """
         self._enter(asyncio.get_running_loop())
         keys = [_digest(it) for it in wanted]
@@ -117,7 +116,12 @@ class Signer:
         counts.hits.value += len(wanted) - len(missing)
         counts.misses.value += len(missing)
         if missing and not self._may_sign_now(missing):
-            return self._wait(wanted, keys, found, now, client)
+            absent = {
+                key: it for key, it, signed in zip(keys, wanted, found, strict=True) if not signed
+            }
+            self._ask_for(absent, now, client)
+            parts = [it or self._jobs[key].future for key, it in zip(keys, found, strict=True)]
+            return _all_of(parts)
         results = []
         for it, key, signed in zip(wanted, keys, found, strict=True):
             results.append(signed or self._find(key, now) or self._add(key, self.make(it, now)))
@@ -163,22 +167,6 @@ class Signer:
         validity = Validity(now - BEFORE, now + VALID)
         rdatas = signatures(wanted.data, self._keys_for(wanted.data), wanted.zone, validity)
         return Signed(rdatas, validity.inception, now + RENEWED)
-
-    async def _wait(
-        self,
-        wanted: Sequence[Wanted],
-        keys: list[bytes],
-        found: list[Signed | None],
-        now: int,
-        client: bytes,
-    ) -> list[Signed]:
-        """Return the signatures when the thread has made the missing ones."""
-        missing = {
-            key: it for it, key, signed in zip(wanted, keys, found, strict=True) if signed is None
-        }
-        self._ask_for(missing, now, client)
-        jobs = [signed or self._jobs[key].future for key, signed in zip(keys, found, strict=True)]
-        return [it if isinstance(it, Signed) else await asyncio.shield(it) for it in jobs]
 
     def _ask_for(self, missing: dict[bytes, Wanted], now: int, client: bytes) -> None:
         """Queue the jobs for record sets, each one once for all queries that wait for it."""
@@ -241,6 +229,11 @@ class Signer:
         """Stop making signatures."""
         if self._worker is not None:
             self._worker.cancel()
+
+
+async def _all_of(parts: Sequence[Signed | asyncio.Future[Signed]]) -> list[Signed]:
+    """Return the signatures, those of futures when the thread has made them."""
+    return [it if isinstance(it, Signed) else await asyncio.shield(it) for it in parts]
 
 
 def _split_algorithms(keys: Iterable[SigningKey]) -> frozenset[int]:

@@ -96,27 +96,35 @@ def test_each_set_has_a_signature_of_each_algorithm(keys, for_keys, for_data):
 # -- the queue
 
 
+def waiting(signer: Signer, *names: str, client: bytes = b"") -> Any:
+    """Ask for signatures; the result is awaitable."""
+    result = signer.sign([wanted(name) for name in names], NOW, client, counts())
+    assert not isinstance(result, list)
+    return asyncio.ensure_future(result)
+
+
+def found(signer: Signer, name: str) -> bool:
+    return isinstance(signer.sign([wanted(name)], NOW, b"other", counts()), list)
+
+
 def test_a_flood_of_one_client_delays_its_own_queries():
     """Others are refused nothing, and wait for two portions; cached sets do not wait at all."""
 
     async def flood():
         signer = Signer([key(sign=lambda data: made.append(data) or b"")])
         signer.capacity = 10
-        await signer.sign([wanted("hot")], NOW, b"other", counts())
-        many = [
-            asyncio.ensure_future(signer.sign([wanted(f"random {it}")], NOW, b"flood", counts()))
-            for it in range(2 * MOST_WAITING)
-        ]
-        await asyncio.sleep(0)
-        assert isinstance(signer.sign([wanted("hot")], NOW, b"other", counts()), list)
+        await waiting(signer, "hot")
+        many = [waiting(signer, f"random {it}", client=b"flood") for it in range(750)]
+        for it in range(750, MOST_WAITING):
+            with pytest.raises(TooManyWaiting):
+                waiting(signer, f"random {it}", client=b"flood")
+        assert found(signer, "hot")
         at = len(made)
-        await signer.sign([wanted("cold")], NOW, b"other", counts())
+        await waiting(signer, "cold", client=b"other")
         assert len(made) - at <= 3 * PORTION / SLOW
-        results = await asyncio.gather(*many, return_exceptions=True)
-        refused = [it for it in results if isinstance(it, TooManyWaiting)]
-        assert len(refused) == 2 * MOST_WAITING - 750
+        await asyncio.gather(*many)
         assert len(signer) == 10
-        assert isinstance(signer.sign([wanted("hot")], NOW, b"other", counts()), list)
+        assert found(signer, "hot")
         assert not signer._jobs
 
     made: list[bytes] = []
@@ -127,14 +135,13 @@ def test_a_refused_query_leaves_nothing_to_do():
     async def refuse():
         signer = Signer([key()])
         signer._queue.most = 1
-        first = asyncio.ensure_future(signer.sign([wanted("a"), wanted("b")], NOW, b"", counts()))
-        await asyncio.sleep(0)
+        first = waiting(signer, "a", "b")
         jobs = dict(signer._jobs)
         assert len(jobs) == 2
         with pytest.raises(TooManyWaiting):
-            await signer.sign([wanted("a"), wanted("c"), wanted("d")], NOW, b"", counts())
+            waiting(signer, "a", "c", "d")
         assert signer._jobs == jobs
-        assert len(await signer.sign([wanted("b"), wanted("a")], NOW, b"", counts())) == 2
+        assert len(await waiting(signer, "b", "a")) == 2
         assert len(await first) == 2
 
     asyncio.run(refuse())
