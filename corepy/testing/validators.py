@@ -1,4 +1,4 @@
-"""Foreign DNSSEC validators for tests: delv of BIND, and unbound."""
+"""Foreign DNSSEC validators for tests: delv of BIND, drill of ldns, and unbound."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def delv(folder: Path, address: tuple[str, int], record: str, name: str, qtype: 
     command = ["delv", f"@{host}", "-p", str(port), "-a", str(folder / "anchor"), f"+root={owner}"]
     done = subprocess.run([*command, name, qtype], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+def drill(folder: Path, address: tuple[str, int], record: str, name: str, qtype: str) -> bool:
+    """Return whether drill of ldns can verify the answer to a query with a DNSKEY record.
+
+    It verifies neither aliases nor denials.
+    """
+    (folder / "drill.key").write_text(f"{record}\n")
+    host, port = address
+    command = ["drill", "-D", "-k", str(folder / "drill.key"), "-p", str(port), f"@{host}"]
+    return not subprocess.run([*command, name, qtype], capture_output=True, check=False).returncode
 
 
 @contextmanager

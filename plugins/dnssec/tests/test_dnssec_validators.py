@@ -1,11 +1,11 @@
-"""delv of BIND and unbound validate every kind of reply, with every algorithm and both denials."""
+"""delv of BIND, drill of ldns and unbound validate every kind of reply, with every algorithm and both denials."""
 
 from contextlib import contextmanager
 
 import pytest
 
 from corepy.testing import ask, serve
-from corepy.testing.validators import delv, unbound
+from corepy.testing.validators import delv, drill, unbound
 from corepy.testing.zone_keys import write_key
 
 ZONE = """\
@@ -47,6 +47,7 @@ REPLIES = {
 NAMES = [line.split() for lines in REPLIES.values() for line in lines]
 DENIALS = [line.split() for kind in (*REPLIES,)[2:] for line in REPLIES[kind]]
 ANSWERED = [line.split() for kind in (*REPLIES,)[:3] for line in REPLIES[kind]]
+DRILLED = [line.split() for line in (*REPLIES["answers"], *REPLIES["wildcards"][:2])]
 UNKNOWN = {line.split()[0] for line in REPLIES["no such name"]}
 
 
@@ -70,7 +71,8 @@ def signing(folder, *, denial="nsec", algorithms=(13,), flags=(257,)):
 
 
 @pytest.mark.parametrize("denial", ["nsec", "nsec3"])
-def test_delv_validates_wildcards_and_denials(tmp_path, denial):
+def test_delv_and_drill_validate_wildcards_and_denials(tmp_path, denial):
+    write_key(tmp_path, "example.org", "other")
     with signing(tmp_path, denial=denial) as (server, record):
         for name, qtype in [*NAMES[:1], *DENIALS]:
             printed = delv(tmp_path, server.address, record, name, qtype)
@@ -78,6 +80,10 @@ def test_delv_validates_wildcards_and_denials(tmp_path, denial):
             assert "unsigned answer" not in printed, (name, qtype, printed)
             is_unknown = denial == "nsec3" and name in UNKNOWN
             assert ("ncache nxdomain" in printed) == is_unknown, (name, qtype, printed)
+        (other,) = (tmp_path / "other.key").read_text().splitlines()[1:]
+        for name, qtype in DRILLED:
+            assert drill(tmp_path, server.address, record, name, qtype), (name, qtype)
+            assert not drill(tmp_path, server.address, other, name, qtype), (name, qtype)
 
 
 @pytest.mark.parametrize(
