@@ -28,7 +28,9 @@ def write_key(
     base.with_name(base.name + ".key").write_text(f"; A key for {owner}\n{record}")
     lines = ["Private-key-format: v1.3", f"Algorithm: {algorithm} (NAME)"]
     lines += [f"{field}: {_text(value)}" for field, value in fields.items()]
-    base.with_name(base.name + ".private").write_text("\n".join((*lines, "Created: 2026", "")))
+    private = base.with_name(base.name + ".private")
+    private.touch(0o600)
+    private.write_text("\n".join((*lines, "Created: 2026", "")))
     return base
 
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
+import stat
+import time
+from calendar import timegm
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -52,6 +56,13 @@ _KEY_FIELD: Final = "PrivateKey"
 _FORMAT: Final = re.compile(r"v1\.[0-9]+", re.ASCII)
 _ALGORITHM: Final = re.compile(r"([0-9]{1,3})(?:\s.*)?", re.ASCII)
 _PEM: Final = b"-----BEGIN "
+_ACTIVATE: Final = "Activate"
+_TIMES: Final = {
+    "Delete": "was to be deleted at",
+    "Inactive": "is inactive since",
+    _ACTIVATE: "is not active before",
+}
+_TIME_FORMAT: Final = "%Y%m%d%H%M%S"
 
 
 class KeyFileError(ValueError):
@@ -101,12 +112,42 @@ def read_watched_key(controller: Controller, token: Token, base: Path) -> Signin
         raise controller.error(str(error), token) from None
 
 
-def warn_about_sha1(controller: Controller, token: Token, key: SigningKey) -> None:
-    """Add a warning if a key that an option of a Corefile names signs with SHA-1."""
+def warn_about_key(controller: Controller, token: Token, base: Path, key: SigningKey) -> None:
+    """Add warnings about a key that an option of a Corefile names."""
+    name = f"key {to_text(key.owner)} (keyid: {key.tag})"
     if key.algorithm in SHA1_ALGORITHMS:
-        message = f"key {to_text(key.owner)} (keyid: {key.tag}) signs with SHA-1"
         hint = "many validators ignore such signatures (RFC 9905): use ECDSAP256SHA256"
-        controller.warn(message, token, hint)
+        controller.warn(f"{name} signs with SHA-1", token, hint)
+    _, private = pair_of(base)
+    with contextlib.suppress(OSError):
+        if os.stat(private).st_mode & stat.S_IROTH:
+            message = f"all users of the machine can read {private}"
+            controller.warn(message, token, "chmod o-r, or in Kubernetes defaultMode: 0440")
+        # time of day: the file has times of the calendar
+        problem = timing_problem(_content(private), time.time())
+        if problem:
+            hint = "it signs nonetheless; remove it from the Corefile, or see dnssec-settime"
+            controller.warn(f"{name} {problem}", token, hint)
+
+
+def timing_problem(content: bytes, now: float) -> str:
+    """Return why a key must not sign now by the times in its file; "" if there is no reason.
+
+    `content` is that of BIND's file with the private key, `now` is in seconds since 1970.
+    """
+    fields = _fields(content)
+    for name, problem in _TIMES.items():
+        at = _seconds(fields.get(name, ""))
+        if at is not None and (now < at) == (name == _ACTIVATE):
+            return f"{problem} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))}"
+    return ""
+
+
+def _seconds(text: str) -> int | None:
+    """Return the time of a field, in seconds since 1970, or None."""
+    with contextlib.suppress(ValueError):
+        return timegm(time.strptime(text, _TIME_FORMAT))
+    return None
 
 
 def _content(path: Path) -> bytes:

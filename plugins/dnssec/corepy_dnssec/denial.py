@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _NAMES: Final = (
-    "A HINFO MX TXT AAAA LOC SRV CERT SSHFP TLSA HIP OPENPGPKEY SPF"
-    " PTR RP AFSDB NAPTR SMIMEA SVCB HTTPS URI CAA"
+    "A HINFO MX TXT AAAA LOC SRV CERT SSHFP TLSA HIP OPENPGPKEY SPF RRSIG"
+    " PTR RP AFSDB X25 ISDN RT PX GPOS NAPTR KX DNAME APL IPSECKEY DHCID SMIMEA NINFO RKEY TALINK"
+    " SVCB HTTPS URI CAA AVC AMTRELAY RESINFO"
 )
 DATA_TYPES: Final = frozenset(c.TYPES[name] for name in _NAMES.split())
 """Types that a name may have as far as a denial is concerned.
 
 A validator may use a denial for all types that it lacks (RFC 8198), so it lacks only the type that
-was asked for, and rare ones. CoreDNS's list has neither MX, PTR nor the types after SPF.
+was asked for, and those that would make the bitmap longer. CoreDNS's list has neither MX, PTR nor
+the types after RRSIG. CNAME would make the denial of any other type invalid.
 """
 
 _APEX_NAMES: Final = "NS SOA DNSKEY CDS CDNSKEY CSYNC"
@@ -36,6 +38,11 @@ APEX_TYPES: Final = DATA_TYPES | {c.TYPES[name] for name in _APEX_NAMES.split()}
 """Those of the origin of a zone; a denied CDS record would stop the change of a key (RFC 7344)."""
 
 CUT_TYPES: Final = frozenset((c.TYPE_NS,))
+"""Those of a delegation without DS records, which has no signatures."""
+
+_CNAME: Final = frozenset((c.TYPE_CNAME,))
+_DNAME: Final = frozenset((c.TYPE_DNAME,))
+"""An ancestor of a denied name may be an alias, but nothing is below a DNAME (RFC 5155 8.3)."""
 
 _HASH_HEAD: Final = bytes((1, 0, 0, 0, 0))
 """SHA-1, no flags, no iterations, no salt (RFC 9276 section 3.1)."""
@@ -120,13 +127,13 @@ class WhiteLies:
     def no_data(
         self, name: bytes, zone: bytes, types: Iterable[int], ttl: int, *, is_cut: bool = False
     ) -> Iterator[RecordSet]:
-        """See `Denial`. A cut without DS records has no signatures."""
-        yield _matching(name, zone, types if is_cut else (*types, c.TYPE_RRSIG), ttl)
+        """See `Denial`."""
+        yield _matching(name, zone, types, ttl)
 
     def no_name(self, name: bytes, zone: bytes, encloser: bytes, ttl: int) -> Iterator[RecordSet]:
         """See `Denial`: closest encloser, next closer name, wildcard (RFC 5155 section 7.2.2)."""
-        types = APEX_TYPES if encloser == zone else DATA_TYPES
-        yield _matching(encloser, zone, (*types, c.TYPE_RRSIG), ttl)
+        types = APEX_TYPES - _DNAME if encloser == zone else DATA_TYPES - _DNAME | _CNAME
+        yield _matching(encloser, zone, types, ttl)
         yield _covering(next_closer(name, encloser), zone, ttl)
         yield _covering(b"\1*" + encloser, zone, ttl)
 

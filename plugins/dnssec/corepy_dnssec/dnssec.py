@@ -9,6 +9,7 @@ from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
 from corepy.dns.wire import ANSWER
+from corepy.net.connection_limit import client_of
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
@@ -18,8 +19,10 @@ from corepy.plugin import (
     hookimpl,
 )
 from corepy.zone.signatures import signed_data
+from corepy_dnssec.key_answers import KeyAnswers
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.proofs import Prover, Unproven
+from corepy_dnssec.recent import Recent
 from corepy_dnssec.records import RecordSet, ReplyRecords, is_signable
 from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting, Wanted
 
@@ -34,16 +37,12 @@ if TYPE_CHECKING:
 ORIGINAL_TTL: Final = 3600
 """Original TTL in seconds of all signatures, since that of a set is unknown (CoreDNS: rrsig.go)."""
 
-MOST_REPLIES: Final = 2000
-LARGEST_REPLY: Final = 2048
-"""Signed replies that are remembered, and bytes of the largest one."""
-
-REPEATED: Final = 1.0
-"""Seconds for which the packet cache repeats the DNSKEY records."""
+LARGEST_REPLY: Final = 1232
+"""Bytes of the largest signed reply that is remembered; as many are as signatures."""
 
 _OPCODE: Final = 0x7800
 _MALFORMED: Final = "a reply that has to be signed is malformed"
-_BUSY: Final = "too many record sets wait for their signatures"
+_BUSY: Final = "too many queries wait for signatures"
 
 
 class _Known(NamedTuple):
@@ -68,7 +67,8 @@ class DNSSEC(FastHandler, ExplainedHandler):
         self.signer = signer
         self.denial = denial
         self._wires = {zone: wire_of(zone) for zone in self.zones.zones}
-        self._replies: dict[bytes, _Known] = {}
+        self._keys = KeyAnswers([key.rdata for key in signer.keys], ORIGINAL_TTL)
+        self._replies: Recent[_Known] = Recent(signer.capacity)
         self._counts: dict[str, Counts] = {}
 
     def begin_dns(self, request: Request) -> Answer:
@@ -81,7 +81,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
         if request.qclass != c.CLASS_IN or qtype in c.TRANSFERS:
             return self.next.begin_dns(request)
         if qtype == TYPE_DNSKEY and self._wires[zone] == name:
-            return self._finish(request, self._key_reply(request), *self._key_records(request))
+            return self._answer_with_keys(request)
         answer = self.next.begin_dns(request)
         edns = request.edns
         if edns is None or not edns.do:
@@ -104,17 +104,23 @@ class DNSSEC(FastHandler, ExplainedHandler):
             return self.signer_zone(name[1 + name[0] :], c.TYPE_NS) or wire
         return wire
 
-    def _key_reply(self, request: Request) -> Reply:
-        reply = request.reply(authoritative=True)
-        reply.deadline, reply.since = request.received + REPEATED, request.received
-        return reply
+    def _answer_with_keys(self, request: Request) -> Answer:
+        """Return the keys, or those of the handlers below if they have signed the zone."""
+        asked = request if request.do else request.derive(do=True)
+        answer = self.next.begin_dns(asked)
+        if type(answer) is Reply:
+            return self._keys_unless_signed(request, answer)
+        return self._await_keys(request, answer)
 
-    def _key_records(self, request: Request) -> tuple[ReplyRecords, bool]:
-        records = ReplyRecords(request.reply())
-        rdatas = [key.rdata for key in self.signer.keys]
-        owner = request.question[:-4]
-        records.add(RecordSet(ANSWER, owner, TYPE_DNSKEY, ORIGINAL_TTL, rdatas))
-        return records, False
+    async def _await_keys(self, request: Request, answer: Awaitable[Reply]) -> Reply:
+        below = await self._keys.below(answer)
+        made = self._keys_unless_signed(request, below)
+        return made if type(made) is Reply else await made
+
+    def _keys_unless_signed(self, request: Request, below: Reply | None) -> Answer:
+        if below is not None and self._keys.are_signed(request, below):
+            return below if request.do else self.next.begin_dns(request)
+        return self._finish(request, *self._keys.answer(request), False)
 
     async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:
         signed = self._sign(request, await answer)
@@ -170,9 +176,14 @@ class DNSSEC(FastHandler, ExplainedHandler):
                       for it, zone in sets]  # fmt: skip
             counts = self._counts_of(request)
             # time of day: signatures state it
-            signed = self.signer.sign(wanted, int(time.time()), counts) if wanted else []
+            now, client = int(time.time()), client_of(request.client)
+            signed = self.signer.sign(wanted, now, client, counts) if wanted else []
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
+        except TooManyWaiting:
+            refusal = request.error(c.SERVFAIL, _BUSY)
+            refusal.is_momentary = True
+            return refusal
         unsigned = [it for it, _ in sets]
         if isinstance(signed, list):
             return self._joined(request, reply, records, unsigned, signed, is_repeatable)
@@ -186,19 +197,14 @@ class DNSSEC(FastHandler, ExplainedHandler):
         sets: list[RecordSet],
         waiting: Awaitable[list[Signed]],
     ) -> Reply:
-        try:
-            signed = await waiting
-        except TooManyWaiting:
-            refusal = request.error(c.SERVFAIL, _BUSY)
-            refusal.is_momentary = True
-            return refusal
-        return self._joined(request, reply, records, sets, signed, False)
+        return self._joined(request, reply, records, sets, await waiting, False)
 
     def _unsigned(self, records: ReplyRecords) -> Iterable[tuple[RecordSet, bytes]]:
         """Yield the sets to sign, with their zones.
 
         The records of a delegation are not signed, except DS and the proof that it has none, and
-        neither are the addresses of its servers (RFC 4035 section 2.2).
+        neither are the addresses of its servers (RFC 4035 section 2.2). NS records below the origin
+        of a zone make a delegation, whichever section has them.
         """
         cut = records.cut
         for it in records.sets:
@@ -206,7 +212,7 @@ class DNSSEC(FastHandler, ExplainedHandler):
             if it.is_signed or (cut is not None and _is_below(cut, it)):
                 continue
             zone = self.signer_zone(name, it.rtype)
-            if zone is not None:
+            if zone is not None and (it.rtype != c.TYPE_NS or name == zone):
                 yield it, zone
 
     def _joined(
@@ -231,9 +237,8 @@ class DNSSEC(FastHandler, ExplainedHandler):
 
     def _remember(self, message: bytes, known: _Known) -> None:
         replies = self._replies
-        replies[message] = known
-        if len(replies) > min(MOST_REPLIES, self.signer.capacity):
-            del replies[next(iter(replies))]
+        replies.capacity = self.signer.capacity
+        replies.put(message, known)
 
     def _counts_of(self, request: Request) -> Counts:
         server = request.context.server
@@ -257,7 +262,8 @@ class DNSSEC(FastHandler, ExplainedHandler):
         cache = {"entries": len(self.signer), "capacity": self.signer.capacity}
         for key in ("hits", "misses"):
             cache[key] = int(sum(getattr(it, key).value for it in self._counts.values()))
-        return {"state": "signs" if self.signer.keys else "no keys", "cache": cache}
+        state = "signs" if self.signer.keys else "no keys"
+        return {"state": state, "cache": cache, "problems": [*self._keys.foreign.values()]}
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:

@@ -25,7 +25,8 @@ _MINIMUM_SIZE: Final = 4
 _SOA_NUMBERS: Final = (1, 7200, 1800, 86400, TTL_WITHOUT_SOA)
 """Serial, refresh, retry, expire, minimum; all but serial and minimum are those of *kubernetes*."""
 
-_KEPT: Final = frozenset((c.TYPE_NSEC, c.TYPE_RRSIG))
+_OF_EACH_NAME: Final = frozenset((c.TYPE_NSEC, c.TYPE_RRSIG))
+"""Types that each name with an NSEC record has (RFC 4035 section 2.3)."""
 
 
 class Zones(Protocol):
@@ -200,20 +201,25 @@ class Prover:
             return
         ttl = self._settle_soa()
         types = APEX_TYPES if name == self._apex else CUT_TYPES if is_cut else DATA_TYPES
-        denied = frozenset((qtype,)) - _KEPT
-        self._add(self._zones.denial.no_data(name, self._apex, types - denied, ttl, is_cut=is_cut))
+        types -= frozenset((qtype,))
+        self._add(self._zones.denial.no_data(name, self._apex, types, ttl, is_cut=is_cut))
         records.rcode = c.NOERROR
-        if qtype == c.TYPE_NSEC:
+        if qtype in _OF_EACH_NAME:
             self._answer_with_nsec()
 
     def _answer_with_nsec(self) -> None:
-        """Move the NSEC record to the answer, which asks for it (CoreDNS: dnssec.go)."""
+        """Answer with the NSEC record (CoreDNS: dnssec.go), or with its signature alone."""
         records = self.records
         found = records.find(AUTHORITY, self._name, c.TYPE_NSEC)
-        if found is not None:
-            for it in [*records.in_section(AUTHORITY)]:
-                records.remove(it)
-            records.add(RecordSet(ANSWER, found.owner, found.rtype, found.ttl, found.rdatas))
+        if found is None:
+            return
+        for it in [*records.in_section(AUTHORITY)]:
+            records.remove(it)
+        answer = RecordSet(ANSWER, found.owner, found.rtype, found.ttl, found.rdatas)
+        if self._request.qtype == c.TYPE_NSEC:
+            records.add(answer)
+        else:
+            records.sets.append(answer)  # its signature is added to the section
 
     def _deny_name(self, encloser: bytes) -> None:
         ttl = self._settle_soa()

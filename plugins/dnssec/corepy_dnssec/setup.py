@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import is_subdomain, to_text
 from corepy.plugin import Mistakes
-from corepy.zone.key_files import base_of, read_watched_key, warn_about_sha1
+from corepy.zone.key_files import base_of, read_watched_key, warn_about_key
 from corepy_dnssec.denial import BlackLies, WhiteLies
 from corepy_dnssec.dnssec import DNSSEC, wire_of
 from corepy_dnssec.signer import signer_for
@@ -69,8 +69,9 @@ def _key(controller: Controller, settings: Settings) -> None:
     mistakes = Mistakes()
     for token in controller.arguments(1, hint=_KEY):
         with controller.statement(mistakes):
-            key = read_watched_key(controller, token, base_of(controller.path(token)))
-            warn_about_sha1(controller, token, key)
+            base = base_of(controller.path(token))
+            key = read_watched_key(controller, token, base)
+            warn_about_key(controller, token, base, key)
             settings.keys.append((key, token))
     mistakes.settle()
 

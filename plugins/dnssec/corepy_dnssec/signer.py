@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
+from corepy.net.fair_queue import FairQueue
 from corepy.plugin import in_thread
 from corepy.zone.signatures import SignedData, Validity, signatures
+from corepy_dnssec.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
 
     from corepy.zone.signing_keys import SigningKey
     from corepy_dnssec.metrics import Counts
@@ -33,7 +34,7 @@ PORTION: Final = 0.01
 """Seconds of signing after which a thread returns its signatures."""
 
 MOST_WAITING: Final = 1000
-"""Record sets that may wait for the thread; a query that needs more is refused."""
+"""Queries that may wait for the thread; one client may have three quarters of them."""
 
 TYPE_DNSKEY: Final = 48
 
@@ -55,7 +56,7 @@ class Signed(NamedTuple):
 
 
 class TooManyWaiting(Exception):
-    """So many record sets wait for their signatures that no further ones are accepted."""
+    """So many queries, or queries of one client, wait for signatures that no more are accepted."""
 
 
 class _Job(NamedTuple):
@@ -68,21 +69,20 @@ class _Job(NamedTuple):
 class Signer:
     """Signs record sets with some keys.
 
-    If there are keys with the SEP bit and keys without it, the former sign only DNSKEY sets, and
-    the latter all others. Otherwise every key signs every set.
+    If an algorithm has keys with the SEP bit and keys without it, the former sign only DNSKEY sets,
+    and the latter all others. Otherwise each key of the algorithm signs every set: all sets need a
+    signature of each algorithm (RFC 4035 section 2.2).
     """
 
     def __init__(self, keys: Sequence[SigningKey]) -> None:
         self.keys = tuple(keys)
-        ksks = tuple(key for key in keys if key.is_ksk)
-        zsks = tuple(key for key in keys if not key.is_ksk)
-        self.is_split = bool(ksks and zsks)
-        self._for_keys, self._for_data = (ksks, zsks) if self.is_split else (self.keys, self.keys)
-        self.capacity = 0
-        """The number of record sets whose signatures are kept."""
-        self._cache: dict[bytes, Signed] = {}
+        split = _split_algorithms(keys)
+        self.is_split = bool(split)
+        self._for_keys = tuple(it for it in keys if it.is_ksk or it.algorithm not in split)
+        self._for_data = tuple(it for it in keys if not it.is_ksk or it.algorithm not in split)
+        self._cache: Recent[Signed] = Recent(0)
         self._jobs: dict[bytes, _Job] = {}
-        self._queue: deque[_Job] = deque()
+        self._queue: FairQueue[list[_Job]] = FairQueue(MOST_WAITING)
         self._worker: asyncio.Task[None] | None = None
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,15 +90,24 @@ class Signer:
     def __len__(self) -> int:
         return len(self._cache)
 
+    @property
+    def capacity(self) -> int:
+        """The number of record sets whose signatures are kept."""
+        return self._cache.capacity
+
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        self._cache.capacity = value
+
     def _keys_for(self, data: SignedData) -> tuple[SigningKey, ...]:
         return self._for_keys if data.rtype == TYPE_DNSKEY else self._for_data
 
     def sign(
-        self, wanted: Sequence[Wanted], now: int, counts: Counts
+        self, wanted: Sequence[Wanted], now: int, client: bytes, counts: Counts
     ) -> list[Signed] | Awaitable[list[Signed]]:
         """Return the signatures of record sets, at once if that takes less than `INLINE`.
 
-        `now` is in seconds since 1970. Raises TooManyWaiting.
+        `now` is in seconds since 1970, `client` is from `client_of`. Raises TooManyWaiting.
         """
         self._enter(asyncio.get_running_loop())
         keys = [_digest(it) for it in wanted]
@@ -107,7 +116,12 @@ class Signer:
         counts.hits.value += len(wanted) - len(missing)
         counts.misses.value += len(missing)
         if missing and not self._may_sign_now(missing):
-            return self._wait(wanted, keys, found, now)
+            absent = {
+                key: it for key, it, signed in zip(keys, wanted, found, strict=True) if not signed
+            }
+            self._ask_for(absent, now, client)
+            parts = [it or self._jobs[key].future for key, it in zip(keys, found, strict=True)]
+            return _all_of(parts)
         results = []
         for it, key, signed in zip(wanted, keys, found, strict=True):
             results.append(signed or self._find(key, now) or self._add(key, self.make(it, now)))
@@ -123,16 +137,11 @@ class Signer:
 
     def _find(self, key: bytes, now: int) -> Signed | None:
         """Return signatures from the cache unless they must be renewed."""
-        signed = self._cache.pop(key, None)
-        if signed is None or not signed.since <= now < signed.renewed:
-            return None
-        self._cache[key] = signed  # the least recently used ones are at the beginning
-        return signed
+        signed = self._cache.get(key)
+        return signed if signed is not None and signed.since <= now < signed.renewed else None
 
     def _add(self, key: bytes, signed: Signed) -> Signed:
-        self._cache[key] = signed
-        while len(self._cache) > self.capacity:
-            del self._cache[next(iter(self._cache))]
+        self._cache.put(key, signed)
         return signed
 
     def _may_sign_now(self, missing: Sequence[Wanted]) -> bool:
@@ -142,11 +151,12 @@ class Signer:
             return False
         if not self._spent:
             assert self._loop is not None
-            self._loop.call_soon(self._begin_turn)
+            self._loop.call_soon(self.begin_turn)
         self._spent += cost
         return True
 
-    def _begin_turn(self) -> None:
+    def begin_turn(self) -> None:
+        """Allow `INLINE` seconds of signing in this turn of the event loop."""
         self._spent = 0.0
 
     def _cost(self, wanted: Wanted) -> float:
@@ -158,32 +168,25 @@ class Signer:
         rdatas = signatures(wanted.data, self._keys_for(wanted.data), wanted.zone, validity)
         return Signed(rdatas, validity.inception, now + RENEWED)
 
-    async def _wait(
-        self, wanted: Sequence[Wanted], keys: list[bytes], found: list[Signed | None], now: int
-    ) -> list[Signed]:
-        """Return the signatures when the thread has made the missing ones."""
+    def _ask_for(self, missing: dict[bytes, Wanted], now: int, client: bytes) -> None:
+        """Queue the jobs for record sets, each one once for all queries that wait for it."""
+        loop = asyncio.get_running_loop()
         jobs = [
-            signed or self._job(it, key, now)
-            for it, key, signed in zip(wanted, keys, found, strict=True)
+            _Job(it, key, now, loop.create_future())
+            for key, it in missing.items()
+            if key not in self._jobs
         ]
-        return [it if isinstance(it, Signed) else await asyncio.shield(it.future) for it in jobs]
-
-    def _job(self, wanted: Wanted, key: bytes, now: int) -> _Job:
-        """Return the job for a record set, the same one for all queries that wait for it."""
-        job = self._jobs.get(key)
-        if job is None:
-            if len(self._jobs) >= MOST_WAITING:
-                raise TooManyWaiting
-            job = _Job(wanted, key, now, asyncio.get_running_loop().create_future())
-            self._jobs[key] = job
-            self._queue.append(job)
-            if self._worker is None or self._worker.done():
-                self._worker = asyncio.create_task(self._work(), name="sign record sets")
-        return job
+        if not jobs:
+            return
+        if not self._queue.put(client, jobs):
+            raise TooManyWaiting
+        self._jobs.update((job.key, job) for job in jobs)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(), name="sign record sets")
 
     async def _work(self) -> None:
         """Let a thread work on the queue, and return when it is empty."""
-        while self._queue:
+        while len(self._queue):
             portion = self._next_portion()
             try:
                 results = await in_thread(partial(self._make_all, portion))
@@ -198,11 +201,14 @@ class Signer:
                 job.future.set_result(signed)
 
     def _next_portion(self) -> list[_Job]:
-        portion, cost = [], 0.0
-        while self._queue and cost < PORTION:
-            job = self._queue.popleft()
-            cost += self._cost(job.wanted)
-            portion.append(job)
+        """Return jobs for about `PORTION` seconds, and all of at least one query."""
+        portion: list[_Job] = []
+        cost = 0.0
+        for jobs in self._queue.take(MOST_WAITING):
+            portion += jobs
+            cost += sum(self._cost(job.wanted) for job in jobs)
+            if cost >= PORTION:
+                break
         return portion
 
     def _make_all(self, portion: list[_Job]) -> list[Signed]:
@@ -210,19 +216,32 @@ class Signer:
 
     def _fail(self, portion: list[_Job], error: BaseException) -> None:
         """Fail this portion and all that waits."""
-        for job in (*portion, *self._queue):
+        waiting = [job for jobs in self._queue.take(MOST_WAITING) for job in jobs]
+        for job in (*portion, *waiting):
             self._jobs.pop(job.key, None)
             if isinstance(error, Exception):
                 job.future.set_exception(error)
                 job.future.exception()  # read, for a query that waits for several or has ended
             else:
                 job.future.cancel()
-        self._queue.clear()
 
     def close(self) -> None:
         """Stop making signatures."""
         if self._worker is not None:
             self._worker.cancel()
+
+
+async def _all_of(parts: Sequence[Signed | asyncio.Future[Signed]]) -> list[Signed]:
+    """Return the signatures, those of futures when the thread has made them."""
+    return [it if isinstance(it, Signed) else await asyncio.shield(it) for it in parts]
+
+
+def _split_algorithms(keys: Iterable[SigningKey]) -> frozenset[int]:
+    """Return the algorithms that have both keys with the SEP bit and keys without it."""
+    ksks, zsks = (
+        {key.algorithm for key in keys if key.is_ksk == is_ksk} for is_ksk in (True, False)
+    )
+    return frozenset(ksks & zsks)
 
 
 def _digest(wanted: Wanted) -> bytes:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.dns.names import from_text, labels_of
+from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import check_records
 from corepy.dns.records import rr
 from corepy.dns.reply_validation import reply_problem
@@ -98,6 +99,9 @@ SERVERS = signed("miek.nl.", "NS")
         # black_lies_test.go
         ("miek.nl.", "NSEC", signed("miek.nl.", "NSEC"), []),
         ("www1.miek.nl.", "NSEC", signed("www1.miek.nl.", "NSEC"), []),
+        # each name has a signature, that of its NSEC record: to deny it would be bogus
+        ("www1.miek.nl.", "RRSIG", ["www1.miek.nl. RRSIG NSEC"], []),
+        ("miek.nl.", "RRSIG", ["miek.nl. RRSIG NSEC"], []),
         ("sub.miek.nl.", "DS", [], [*DENIED, *signed("sub.miek.nl.", "NSEC")]),
         # below an unsigned delegation, the proof is that of the cut
         ("a.b.unsigned.miek.nl.", "A", [], ["unsigned.miek.nl. NS", *signed("unsigned.miek.nl.", "NSEC")]),
@@ -130,6 +134,7 @@ def nsec_of(reply):
         ("miek.nl.", "TLSA", "\\000.miek.nl.", {"SOA", "NS", "DNSKEY", "MX", "CDS", "CDNSKEY", "CSYNC"},
          {"TLSA", "DS"}),
         ("miek.nl.", "CDS", "\\000.miek.nl.", {"SOA", "CDNSKEY"}, {"CDS"}),
+        ("a.miek.nl.", "DNAME", "\\000.a.miek.nl.", {"A", "DHCID"}, {"DNAME", "CNAME"}),
         # RFC 4035 section 5.2: the bit of NS without that of SOA makes a delegation of a name
         ("unsigned.miek.nl.", "DS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
         ("unsigned.miek.nl.", "NS", "unsigned\\000.miek.nl.", {"NS"}, {"SOA", "A", "DS"}),
@@ -326,6 +331,46 @@ def test_nsec3_does_not_deny_an_alias_without_target(files):
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
 
 
+def nsec3_types(record):
+    return set(rdata_to_text(NSEC3, record.rdata.data).split()[5:])
+
+
+@pytest.mark.parametrize("existing", ["miek.nl.", "a.miek.nl."])
+def test_nsec3_types_of_the_closest_encloser(files, existing):
+    """With DNAME the proof would be invalid; without CNAME it would deny an alias (RFC 8198)."""
+    more: Any = {(existing, "A"): ([], [NODATA], [], {})}
+    reply = ask(
+        handler(files, options="denial nsec3"), Below([], [NODATA], more, rcode=3), f"x.{existing}"
+    )
+    digest = NSEC3Parameters(0, b"").hash(from_text(existing)).decode()
+    (types,) = (
+        nsec3_types(it)
+        for it in reply.auth
+        if str(it.rname).startswith(digest) and it.rtype == NSEC3
+    )
+    assert ("CNAME" in types, "DNAME" in types) == (existing != "miek.nl.", False)
+
+
+def test_nsec3_denies_the_type_rrsig_alone(files):
+    """RFC 5155 section 3.2.1: the bit is for the signatures of the original name."""
+    reply = ask(handler(files, options="denial nsec3"), Below([], [NODATA]), qtype="RRSIG")
+    (types,) = (nsec3_types(it) for it in reply.auth if it.rtype == NSEC3)
+    assert "A" in types
+    assert not {"RRSIG", "NSEC"} & types
+    assert not reply.rr
+
+
+def test_ns_records_of_a_delegation_are_not_signed(files):
+    """RFC 4035 section 2.2, also in an answer, as of *template* or a server with both zones."""
+    records = [f"{name} 60 IN NS ns.{name}" for name in ("miek.nl.", "sub.miek.nl.")]
+    assert not [it for it in ask(handler(files), Below(records[1:]), "sub.miek.nl.", "NS").rr
+                if it.rtype == RRSIG]  # fmt: skip
+    both = handler(files, "miek.nl sub.miek.nl", "K")
+    reply = ask(both, Below(records[1:], records[:1]), "sub.miek.nl.", "NS")
+    assert section(reply.rr) == sorted(signed("sub.miek.nl.", "NS"))
+    assert section(reply.auth) == sorted(SERVERS)
+
+
 def test_nxdomain_of_the_zone_itself(files):
     below = Below([], [NODATA], rcode=3)
     for options in ("", "denial nsec3"):
@@ -383,6 +428,39 @@ def test_long_chains_of_aliases(monkeypatch):
     assert len(visited) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "header"),
+    [([], {}), ([], {"rcode": 2}), (["miek.nl. 60 IN DNSKEY 257 3 13 AAAA"], {}), ([], {"tc": 1})],
+)
+def test_keys_over_a_zone_that_is_not_signed(files, answer, header):
+    below = Below(answer, **header)
+    assert section(ask(handler(files), below, "Miek.nl.", "DNSKEY").rr) == signed(
+        "Miek.nl.", "DNSKEY"
+    )
+    assert below.asked == [("miek.nl.", "DNSKEY", True)]
+
+
+def test_keys_over_handlers_that_do_not_answer(files, monkeypatch):
+    class Silent(Handler):
+        name = "silent"
+
+        async def serve_dns(self, request):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("corepy_dnssec.key_answers.PATIENCE", 0)
+    reply = ask(handler(files), Silent(), "miek.nl.", "DNSKEY")
+    assert section(reply.rr) == signed("miek.nl.", "DNSKEY")
+
+
+def test_the_same_keys_below(files):
+    """As of a zone that *sign* has signed: there is no problem."""
+    made = handler(files)
+    keys = [str(it) for it in ask(made, Below(), "miek.nl.", "DNSKEY").rr]
+    reply = ask(made, Below(keys), "miek.nl.", "DNSKEY")
+    assert [str(it) for it in reply.rr] == keys
+    assert made.status()["problems"] == []
+
+
 def test_directive_without_keys(files):
     (made,) = set_up("dnssec miek.nl").handlers
     assert not ask(made, Below(), "miek.nl.", "DNSKEY").rr
@@ -433,9 +511,9 @@ def test_capacity(files):
 
 
 def test_too_many_waiting(files, monkeypatch):
-    monkeypatch.setattr("corepy_dnssec.signer.MOST_WAITING", 2)
     monkeypatch.setattr("corepy_dnssec.signer.INLINE", 0)
     made = handler(files, "miek.nl", "Kzsk")
+    monkeypatch.setattr(made.signer._queue, "most", 2)
     made.next = Below()
 
     async def many():
@@ -540,7 +618,8 @@ def test_cache_and_reload(files):
         assert after.status()["cache"]["misses"] in (0, misses)
 
 
-def test_a_signed_zone_stays_as_it_is(files, tmp_path):
+def test_a_signed_zone_stays_as_it_is(files, tmp_path, caplog):
+    """Its keys, too: with ours, its signatures would be bogus."""
     (tmp_path / "db").write_text(ZONE)
     for command in (
         "dnssec-keygen -q -a ECDSAP256SHA256 -f KSK miek.nl",
@@ -553,10 +632,21 @@ def test_a_signed_zone_stays_as_it_is(files, tmp_path):
         serve(plain % f"dnssec {{\nkey file {files}/K\n}}") as running,
     ):
         for name, qtype in (("a.miek.nl.", "A"), ("x.miek.nl.", "A"), ("unsigned.miek.nl.", "DS"),
-                            ("x.unsigned.miek.nl.", "A"), ("gone.miek.nl.", "A")):  # fmt: skip
-            expected, reply = (it.ask(name, qtype, do=True, edns=4096) for it in (without, running))
-            assert reply.header.rcode == expected.header.rcode
-            assert section(reply.rr + reply.auth) == section(expected.rr + expected.auth)
+                            ("x.unsigned.miek.nl.", "A"), ("gone.miek.nl.", "A"),
+                            ("miek.nl.", "DNSKEY"), ("miek.nl.", "RRSIG"), ("a.miek.nl.", "NSEC")):  # fmt: skip
+            for do in (True, False):
+                expected, reply = (
+                    it.ask(name, qtype, do=do, edns=4096) for it in (without, running)
+                )
+                assert reply.header.rcode == expected.header.rcode
+                assert list(map(str, reply.rr + reply.auth)) == list(
+                    map(str, expected.rr + expected.auth)
+                )
+        (made,) = running.plugins(DNSSEC)
+        message = "zone miek.nl. below is signed already, by other keys"
+        assert made.status()["problems"] == [message]
+        (warning,) = [it.getMessage() for it in caplog.records if message in it.getMessage()]
+        assert "the same keys" in warning
 
 
 # -- replies that no server should send

@@ -18,7 +18,14 @@ from corepy.dns.names import from_text
 from corepy.testing import refusal, set_up
 from corepy.testing.zone_keys import write_key
 from corepy.zone import signing_keys
-from corepy.zone.key_files import KeyFileError, base_of, read_key, read_private, read_public
+from corepy.zone.key_files import (
+    KeyFileError,
+    base_of,
+    read_key,
+    read_private,
+    read_public,
+    timing_problem,
+)
 from corepy.zone.signing_keys import BadKey, signing_key
 from corepy_dnssec.denial import BlackLies, WhiteLies
 from corepy_dnssec.dnssec import DNSSEC
@@ -166,6 +173,35 @@ def test_keys_of_bind(tmp_path, algorithm):
     assert made.endswith(f"+{key.algorithm:03d}+{key.tag:05d}")
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", ""),
+        ("Activate: 20260101000000\nInactive: 20280101000000", ""),
+        ("Activate: 20270201000000", "is not active before 2027-02-01T00:00:00Z"),
+        ("Activate: 20260101000000\nInactive: 20270101000000", "is inactive since 2027-01-01T00:00:00Z"),
+        ("Delete: 20260601000000\nInactive: 20260101000000", "was to be deleted at 2026-06-01T00:00:00Z"),
+        ("Activate: 20279901000000", ""),
+        ("Activate: soon", ""),
+    ],
+)  # fmt: skip
+def test_times_of_key_files(lines, message):
+    assert timing_problem(f"Private-key-format: v1.3\n{lines}\n".encode(), 1_798_761_600) == message
+
+
+def test_warnings_about_key_files(tmp_path):
+    base = write_key(tmp_path, "cluster.local", "K")
+    private = tmp_path / "K.private"
+    assert accepted("dnssec cluster.local {\nkey file KEYS/K\n}", tmp_path)[1] == []
+    private.write_text(private.read_text() + "Delete: 20200101000000\n")
+    private.chmod(0o644)
+    modes, times = accepted("dnssec cluster.local {\nkey file KEYS/K\n}", tmp_path)[1]
+    assert modes == f"all users of the machine can read {private}"
+    assert times.endswith(
+        f"(keyid: {read_key(base).tag}) was to be deleted at 2020-01-01T00:00:00Z"
+    )
+
+
 def edited(tmp_path, suffix, old, new, **options):
     base = write_key(tmp_path, "example.org", **options)
     path = base.with_name(base.name + suffix)
@@ -233,7 +269,7 @@ def test_names_of_key_files(tmp_path):
         assert base_of(tmp_path / name) == tmp_path / "Kx.+013+1"
 
 
-FIELDS = ["Private-key-format", "Algorithm", "Modulus", "PublicExponent", "PrivateExponent", "Prime1",
+FIELDS = ["Private-key-format", "Algorithm", "Activate", "Delete", "Modulus", "PublicExponent", "PrivateExponent", "Prime1",
           "Prime2", "Exponent1", "Exponent2", "Coefficient", "PrivateKey"]  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from(["v1.3", "v1.2", "8 (RSASHA256)", "13", "15 (ED25519)"]),
@@ -252,6 +288,11 @@ FILES = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(FILES, st.integers(0, 255))
 def test_no_content_of_a_key_file_fails_otherwise(content, algorithm):
-    for read in (read_public, lambda it: read_private(it, algorithm)):
+    readers = (
+        read_public,
+        lambda it: read_private(it, algorithm),
+        lambda it: timing_problem(it, 0),
+    )
+    for read in readers:
         with contextlib.suppress(BadKey):
             read(content)

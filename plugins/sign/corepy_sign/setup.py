@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import to_text
 from corepy.zone import origin_from_text
-from corepy.zone.key_files import SUFFIXES, base_of, pair_of, read_watched_key, warn_about_sha1
+from corepy.zone.key_files import SUFFIXES, base_of, pair_of, read_watched_key, warn_about_key
 from corepy_sign.signed_file import SignedFile
 from corepy_sign.zone_signer import ZoneSigner
 
@@ -97,7 +97,7 @@ def _key_file(
     if not key.is_ksk:
         message = f"DNSKEY in {pair_of(base)[0]} is not a CSK/KSK"
         raise controller.error(message, token, "create it with dnssec-keygen -f KSK")
-    warn_about_sha1(controller, token, key)
+    warn_about_key(controller, token, base, key)
     return [(file, key) for file in files]
 
 
@@ -118,13 +118,14 @@ def _keys_in(controller: Controller, token: Token, file: SignedFile) -> list[Sig
     except OSError as error:
         message = f"cannot read {folder}: {error.strerror or error}"
         raise controller.error(message, token) from None
-    keys = [read_watched_key(controller, token, base_of(path)) for path in found]
-    keys = [key for key in keys if key.is_ksk]
+    bases = [base_of(path) for path in found]
+    read = [(base, read_watched_key(controller, token, base)) for base in bases]
+    keys = [(base, key) for base, key in read if key.is_ksk]
     if not keys:
         raise controller.error(f"{folder} has no CSK/KSK for zone {name}", token, f"K{name}+ALG+ID")
-    for key in keys:
-        warn_about_sha1(controller, token, key)
-    return keys
+    for base, key in keys:
+        warn_about_key(controller, token, base, key)
+    return [key for _, key in keys]
 
 
 def _is_key_of(file_name: str, zone: str) -> bool:

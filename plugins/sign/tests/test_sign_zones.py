@@ -16,8 +16,9 @@ import pytest
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_to_text
-from corepy.testing import serve
+from corepy.testing import ask, serve
 from corepy.testing.command import wait_until
+from corepy.testing.validators import delv, unbound
 from corepy.testing.zone_keys import write_key
 from corepy.zone import is_newer, read_zone
 from corepy.zone.key_files import read_key
@@ -388,7 +389,19 @@ def test_a_full_disk(tmp_path, key, monkeypatch):
     assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
 
 
-def test_file_serves_the_signed_zone(tmp_path, key):
+QUESTIONS = [
+    "example.org DNSKEY", "example.org CDS", "example.org CDNSKEY", "example.org HINFO", "www.example.org A",
+    "WWW.Example.ORG AAAA", "www.example.org TXT", "www.example.org NSEC", "alias.example.org A",
+    "ent.example.org A", "b.ent.example.org TXT", "x.b.ent.example.org A", "q.example.org A",
+    "q.example.org TXT", "q.w.example.org TXT", "q.w.example.org A", "*.w.example.org TXT",
+    "a.b.q.w.example.org TXT", "a.b.d.example.org A", "zz.d.example.org A", "secure.example.org DS",
+    "insecure.example.org DS", "www.example.org DS", "_s._tcp.example.org SRV", "svc.example.org HTTPS",
+    "loc.example.org NAPTR", "x.ns1.example.org A", "q.example.org DS",
+]  # fmt: skip
+
+
+def test_file_serves_the_signed_zone(tmp_path):
+    """unbound validates all replies, with aggressive use of NSEC, and delv some."""
     (tmp_path / "db").write_text(ZONE)
     write_key(tmp_path, "example.org", "Kexample.org.+013+00001")
     with serve(
@@ -401,3 +414,11 @@ def test_file_serves_the_signed_zone(tmp_path, key):
         assert to_text(ORIGIN) in {
             str(it.rdata.name) for it in reply.rr if it.rtype == c.TYPE_RRSIG
         }
+        record = (tmp_path / "Kexample.org.+013+00001.key").read_text().splitlines()[-1]
+        with unbound(tmp_path, server.address, record) as validator:
+            for question in QUESTIONS * 2:
+                reply = ask(validator, *question.split(), do=True, edns=4096, timeout=30)
+                assert reply.header.rcode in (0, 3), (question, (tmp_path / "log").read_text())
+                assert reply.header.ad, (question, (tmp_path / "log").read_text())
+        for question in QUESTIONS[::5]:
+            assert "fully validated" in delv(tmp_path, server.address, record, *question.split())
