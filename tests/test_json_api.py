@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corepy.http.bearer_api import BearerAPI, Token, made_token
 from corepy.http.http_client import parse_url
-from corepy.http.json_api import APIError, document_of, error_of, is_protected, one_line
+from corepy.http.json_api import JSONAPI, APIError, document_of, error_of, is_protected, one_line
 from corepy.testing.http_recorder import HTTPRecorder
 
 QUIET = settings(
@@ -43,7 +43,7 @@ def test_errors_of_apis(document, found):
 def test_errors_of_others():
     assert error_of(b" \r\n") == ("", "")
     for content in (b"<html>", b"[]", b"\xff", b"[" * 100_000):
-        assert error_of(content) == ("", "the content is not from the API (not JSON)")
+        assert error_of(content) == ("", "the content is not from the API (not a JSON object)")
 
 
 @QUIET
@@ -96,6 +96,47 @@ def test_a_document_must_be_an_object():
 
 def response(status, body=b"{}"):
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def failure_of(answer, secrets=()):
+    """The error of one request with secrets."""
+
+    async def run(port):
+        api = JSONAPI(parse_url(f"http://127.0.0.1:{port}"))
+        try:
+            await api.get("/", secrets=secrets)
+        finally:
+            api.close()
+
+    with HTTPRecorder(answer) as server, pytest.raises(OSError, match="127.0.0.1:") as error:
+        asyncio.run(run(server.port))
+    return error.value
+
+
+def test_a_secret_is_removed_before_a_text_is_shortened():
+    secret = "eyJ0" + "x" * 1000
+    document = {"error": {"code": f"c {secret}", "message": f"the token {secret} is bad"}}
+    text = str(failure_of(response(401, json.dumps(document).encode()), [secret]))
+    assert text.endswith(": HTTP status 401: c ***: the token *** is bad")
+    moved = b"HTTP/1.1 302 X\r\nContent-Length: 0\r\nLocation: https://h/%b\r\n\r\n"
+    text = str(failure_of(moved % secret.encode(), [secret]))
+    assert text.endswith(": HTTP status 302: redirect to https://h/***, which is not followed")
+
+
+def test_a_short_secret_is_not_removed_from_words():
+    answer = response(400, b'{"error": "invalid"}')
+    assert str(failure_of(answer, ["", "valid"])).endswith("HTTP status 400: invalid")
+
+
+def test_an_error_whose_content_cannot_be_read_has_its_status(monkeypatch):
+    monkeypatch.setattr("corepy.http.json_api.CONTENT_TIMEOUT", 0.01)
+    monkeypatch.setattr("corepy.http.json_api.LARGEST_DOCUMENT", 10)
+    head = b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n"
+    for content in (b"", b"x" * 100):  # one that does not end, one that is too long
+        error = failure_of(head + content)
+        assert isinstance(error, APIError)
+        assert (error.status, error.retry_after) == (503, 7)
+        assert str(error).endswith(": HTTP status 503")
 
 
 def test_tasks_share_one_token_and_the_path_of_the_server():

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from corepy.http.http_session import HTTPSession
-from corepy.plugin import in_thread
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Collection, Mapping
 
     from corepy.http.http_client import HTTPTarget
@@ -34,8 +34,8 @@ RESPONSE_TIMEOUT: Final = 30.0
 CONTENT_TIMEOUT: Final = 60.0
 """Seconds for the content of a response."""
 
-LARGEST_DOCUMENT: Final = 1 << 20
-"""Bytes of a document with a token, or with an error."""
+LARGEST_DOCUMENT: Final = 1 << 17
+"""Bytes of a document with a token, or with an error, which the event loop decodes in 15 ms."""
 
 _OK: Final = 200
 _REDIRECTS: Final = range(300, 400)
@@ -71,7 +71,7 @@ class JSONAPI:
         environment variables SSL_CERT_FILE and SSL_CERT_DIR.
         """
         self.target = target
-        self._session = HTTPSession(target, tls=_system_tls, connect_timeout=CONNECT_TIMEOUT)
+        self._session = HTTPSession(target, connect_timeout=CONNECT_TIMEOUT)
 
     async def get(
         self,
@@ -126,9 +126,9 @@ class JSONAPI:
                 method, url, every, body, timeout=RESPONSE_TIMEOUT
             )
             async with response:
-                return await _content(response, most)
+                return await _content(response, most, secrets)
         except APIError as error:
-            message = f"{target.authority}: {_without(str(error), secrets)}"
+            message = f"{target.authority}: {error}"
             raise APIError(error.status, message, error.code, error.retry_after) from None
         except OSError as error:
             reason = error.strerror or str(error)
@@ -139,64 +139,67 @@ class JSONAPI:
         self._session.close()
 
 
-async def _content(response: StreamedResponse, most: int) -> bytes:
+async def _content(response: StreamedResponse, most: int, secrets: Collection[str]) -> bytes:
     """Return the content of a response with the status 200; raises `APIError`."""
-    if response.status in _REDIRECTS:
-        raise APIError(response.status, _redirected(response))
-    is_error = response.status != _OK
-    most = LARGEST_DOCUMENT if is_error else most
+    status = response.status
+    if status == _OK:
+        return await _read(response, most)
+    if status in _REDIRECTS:
+        raise APIError(status, f"HTTP status {status}: {_redirected(response, secrets)}")
+    content = b""
+    with suppress(OSError):  # the status is reported, with or without its reason
+        content = await _read(response, LARGEST_DOCUMENT)
+    code, message = error_of(content, secrets)
+    text = ": ".join(part for part in (f"HTTP status {status}", code, message) if part)
+    raise APIError(status, text, code, response.retry_after)
+
+
+async def _read(response: StreamedResponse, most: int) -> bytes:
     try:
         async with asyncio.timeout(CONTENT_TIMEOUT):
-            content = await response.read_all(
-                LARGEST_DOCUMENT if is_error else most, CONTENT_TIMEOUT
-            )
+            return await response.read_all(most, CONTENT_TIMEOUT)
     except TimeoutError:
         reason = f"the response did not end within {CONTENT_TIMEOUT:g} s"
         raise TimeoutError(reason) from None
-    except OSError:
-        if not is_error:
-            raise
-        content = b""
-    if not is_error:
-        return content
-    code, message = error_of(content)
-    text = ": ".join(part for part in (f"HTTP status {response.status}", code, message) if part)
-    raise APIError(response.status, text, code, response.retry_after)
 
 
-def _redirected(response: StreamedResponse) -> str:
-    place = one_line(response.headers.get("location", "").partition("?")[0])
-    return f"HTTP status {response.status}: redirect to {place or '?'}, which is not followed"
+def _redirected(response: StreamedResponse, secrets: Collection[str]) -> str:
+    place = _text(response.headers.get("location", "").partition("?")[0], secrets)
+    return f"redirect to {place or '?'}, which is not followed"
 
 
-def error_of(content: bytes) -> tuple[str, str]:
+def error_of(content: bytes, secrets: Collection[str] = ()) -> tuple[str, str]:
     """Return the code and the message of an error response, "" for what it does not have.
 
-    The message has no full stop at its end, so that a hint can follow.
+    The message has no full stop at its end, so that a hint can follow. Both are without `secrets`.
 
-    Known are the errors of OAuth (RFC 6749 section 5.2), of Microsoft's and of Google's APIs. Any
-    other content, such as the page of a proxy, is named as such.
+    It reads the errors of OAuth (RFC 6749 section 5.2), of Microsoft's and of Google's APIs. For
+    any other content, such as the page of a proxy, the message reports that.
     """
     try:
         fields = document_of(content)
     except OSError:
-        return "", "" if not content.strip() else "the content is not from the API (not JSON)"
+        return "", "" if not content.strip() else _FOREIGN
     error = fields.get("error")
+    text = partial(_text, secrets=secrets)
     if not isinstance(error, dict):
-        return _text(error), _text(fields.get("error_description")).removesuffix(".")
-    code = error.get("code")
-    name = _text(code) or _reason(error) or _text(error.get("status"))
-    return name, _text(error.get("message")).removesuffix(".")
+        return text(error), text(fields.get("error_description")).removesuffix(".")
+    code = text(error.get("code")) or text(_reason(error)) or text(error.get("status"))
+    return code, text(error.get("message")).removesuffix(".")
 
 
-def _reason(error: Mapping[str, Any]) -> str:
+_FOREIGN: Final = "the content is not from the API (not a JSON object)"
+
+
+def _reason(error: Mapping[str, Any]) -> object:
     details = error.get("errors")
     first = details[0] if isinstance(details, list) and details else None
-    return _text(first.get("reason")) if isinstance(first, dict) else ""
+    return first.get("reason") if isinstance(first, dict) else None
 
 
-def _text(value: object) -> str:
-    return one_line(value) if isinstance(value, str) else ""
+def _text(value: object, secrets: Collection[str]) -> str:
+    """Return a text of the API for a message: the secrets go first, before it is shortened."""
+    return one_line(_without(value, secrets)) if isinstance(value, str) else ""
 
 
 def one_line(text: str) -> str:
@@ -225,14 +228,6 @@ def document_of(content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise OSError("the response is not a JSON object")
     return document
-
-
-async def _system_tls() -> ssl.SSLContext:
-    """Return a context with the system's CA certificates."""
-    from corepy.plugin.tls_client import TLSFiles, client_context
-
-    context: ssl.SSLContext = await in_thread(lambda: client_context(TLSFiles(), ()))
-    return context
 
 
 def is_protected(target: HTTPTarget) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import re
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -245,7 +244,7 @@ TRACE = "\r\nTrace ID: 6f6c4645-0202\r\nCorrelation ID: 5fc8\r\nTimestamp: 2026-
         ),
         pytest.param(
             stub.http(502, HTML, kind="text/html"),
-            "HTTP status 502: the content is not from the API (not JSON)",
+            "HTTP status 502: the content is not from the API (not a JSON object)",
             id="a page of a proxy",
         ),
         pytest.param(stub.http(503, b""), "HTTP status 503", id="no content"),
@@ -341,7 +340,7 @@ DENIED = (
             id="500",
         ),
         pytest.param(
-            stub.http(503, HTML, "Retry-After: 5", kind="text/html"), "not JSON", 5, id="HTML"
+            stub.http(503, HTML, "Retry-After: 5", kind="text/html"), "not a JSON", 5, id="HTML"
         ),
         pytest.param(
             stub.http(404, HTML, kind="text/html"), "HTTP status 404", None, id="404 of a proxy"
@@ -436,7 +435,7 @@ def test_a_page_without_an_end(azure):
 def test_a_response_that_stops(azure, monkeypatch):
     monkeypatch.setattr(json_api, "CONTENT_TIMEOUT", 0.01)
     azure.faults = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]
-    assert re.search("did not end within 0.01 s|nothing received", str(failure_of(azure)))
+    assert "did not end within 0.01 s" in str(failure_of(azure))
 
 
 def test_over_tls(tmp_path, monkeypatch):
