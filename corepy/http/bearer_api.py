@@ -6,6 +6,7 @@ A token is kept until shortly before its end, and fetched anew when the API refu
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,6 +24,9 @@ USUAL_LIFETIME: Final = 300.0
 
 MARGIN: Final = 300.0
 """Seconds before the end of a token at which it is replaced, at most half of its lifetime."""
+
+_VISIBLE: Final = re.compile("[!-~]+")
+"""A token, whose characters can be sent in a header."""
 
 
 class Token(NamedTuple):
@@ -44,9 +48,7 @@ def token_of(content: bytes) -> Token:
 
 def made_token(value: object, lifetime: float) -> Token:
     """Return a token with a lifetime in seconds; raises `OSError` if it is not a token."""
-    if not isinstance(value, str) or not value or not (value.isascii() and value.isprintable()):
-        raise OSError("the response has no usable access token")
-    if " " in value:
+    if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
         raise OSError("the response has no usable access token")
     return Token(value, time.monotonic() + lifetime - min(MARGIN, lifetime / 2))
 
