@@ -46,9 +46,11 @@ _UNKNOWN_VERSION: Final = frozenset(
     ("InvalidApiVersionParameter", "InvalidResourceType", "NoRegisteredProviderFound",
      "UnsupportedApiVersion")
 )  # fmt: skip
-_BAD_REQUEST: Final = 400
+"""Codes of errors: the API does not have the version. Their status is 400, or 404 for a type."""
 
-_MISSING: Final = frozenset(("ResourceNotFound", "ResourceGroupNotFound", "NotFound"))
+_MISSING: Final = frozenset(
+    ("ResourceNotFound", "ParentResourceNotFound", "ResourceGroupNotFound", "NotFound")
+)
 _NOT_FOUND: Final = 404
 
 
@@ -119,7 +121,7 @@ class Client:
             try:
                 return await self._api.get(f"{path}?api-version={version}", most=LARGEST_PAGE)
             except APIError as error:
-                if versions == [version] or not _is_of_version(error):
+                if versions == [version] or error.code not in _UNKNOWN_VERSION:
                     raise _explained(error, hosted) from None
                 if versions[0] == version:  # no other list has removed it meanwhile
                     del versions[0]
@@ -135,11 +137,6 @@ class Client:
         """Close the idle connections."""
         self._api.close()
         self._tokens.close()
-
-
-def _is_of_version(error: APIError) -> bool:
-    """Return whether an error means that the API does not have the version of the request."""
-    return error.status == _BAD_REQUEST and error.code in _UNKNOWN_VERSION
 
 
 def _explained(error: APIError, hosted: HostedZone) -> PollError:

@@ -66,6 +66,7 @@ class AzureAPI:
         self.token = TOKEN
         self.versions = None
         """The versions of the API that it has, None for all."""
+        self.unknown_version = arm_error(400, "NoRegisteredProviderFound", "No provider")
         self.faults = []
         """Responses instead of those of the API to the next requests for record sets."""
         self.token_fault = None
@@ -110,7 +111,7 @@ class AzureAPI:
             message = "The access token has expired"
             return arm_error(401, "ExpiredAuthenticationToken", message)
         if self.versions is not None and query["api-version"][0] not in self.versions:
-            return arm_error(400, "NoRegisteredProviderFound", "No registered resource provider")
+            return self.unknown_version
         return self._list(parts.path, query)
 
     def _token(self):

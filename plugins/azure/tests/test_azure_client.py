@@ -107,13 +107,24 @@ def test_pages(azure):
     assert len(lists(azure)) == 3
 
 
-def test_a_cloud_with_older_versions_of_the_api(azure):
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "NoRegisteredProviderFound"),
+        (400, "InvalidApiVersionParameter"),
+        (404, "InvalidResourceType"),
+    ],
+)
+def test_a_cloud_with_older_versions_of_the_api(azure, status, code):
+    azure.unknown_version = stub.arm_error(status, code, "The version is not known.")
     azure.versions = ("2016-04-01",)
     assert [zone.records for zone in copied(azure, ZONE, ZONE)] == [2, 2]
     used = [parse_qs(urlsplit(it).query)["api-version"] for it in lists(azure)]
     assert used == [["2023-07-01-preview"], ["2018-05-01"], ["2016-04-01"], ["2016-04-01"]]
     azure.versions = ()
-    assert "NoRegisteredProviderFound" in str(failure_of(azure))
+    error = failure_of(azure)
+    assert f"HTTP status {status}: {code}" in str(error)
+    assert not isinstance(error, ZoneMissing)
 
 
 def test_a_version_that_ends_between_two_pages(azure):
@@ -236,6 +247,16 @@ TRACE = "\r\nTrace ID: 6f6c4645-0202\r\nCorrelation ID: 5fc8\r\nTimestamp: 2026-
             ),
             "HTTP status 400: invalid_request: AADSTS90002: Tenant 't' not found; check tenant",
             id="a wrong tenant",
+        ),
+        pytest.param(
+            stub.http(401, {"error": "x", "error_description": f"AADSTS700024: Late.{TRACE}"}),
+            "x: AADSTS700024: Late; check the file of the workload identity, and the clock",
+            id="an old token",
+        ),
+        pytest.param(
+            stub.http(401, {"error": "x", "error_description": f"AADSTS700213: No match.{TRACE}"}),
+            "x: AADSTS700213: No match; add a federated credential for this service account",
+            id="no federated credential",
         ),
         pytest.param(
             stub.http(400, {"error": "unauthorized_client", "error_description": stub.SECRET}),
@@ -392,6 +413,12 @@ def test_a_zone_that_does_not_exist(azure):
         "resource group 'rg' has no public zone 'example.com': check the names, and whether it is"
         " private"
     )
+
+
+@pytest.mark.parametrize("code", ["ParentResourceNotFound", "ResourceGroupNotFound", "NotFound"])
+def test_other_codes_of_a_zone_that_does_not_exist(azure, code):
+    azure.faults = [stub.arm_error(404, code, "Not found.")]
+    assert isinstance(failure_of(azure), ZoneMissing)
 
 
 def test_no_other_server_gets_the_token(azure):
