@@ -149,11 +149,14 @@ def _explained(error: APIError, account: Account) -> str:
 
 _HINTS: Final = {
     "AADSTS700016": "check client and tenant",
-    "AADSTS700082": "check the file of the workload identity",
+    "AADSTS700024": "check the file of the workload identity, and the clock of this host",
     "AADSTS70021": "add a federated credential for this service account to the application",
-    "AADSTS700213": "add a federated credential for this service account to the application",
     "AADSTS90002": "check tenant",
     "AADSTS900023": "check tenant",
     "Identity not found": "assign an identity to the virtual machine, or name it with client",
 }
-"""The next steps for errors that do not name them, by a part of their text."""
+"""The next steps for errors that do not name them, by a part of their text.
+
+AADSTS700211, AADSTS700212 and AADSTS700213, for a wrong issuer, audience or subject, begin with
+AADSTS70021.
+"""
