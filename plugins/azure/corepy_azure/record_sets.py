@@ -33,6 +33,9 @@ def add_record_set(document: object, zone: str, records: HostedRecords) -> None:
         return
     properties = _lowered(document.get("properties"))
     owner = _owner(document, properties, zone)
+    if owner is None:
+        records.refuse(zone, "?", "the record set has no name")
+        return
     kind = str(document.get("type", "")).rpartition("/")[2] or "?"
     found = [it for it in _READERS if properties.get(_member(it))]
     if not found:
@@ -53,12 +56,13 @@ def _lowered(value: object) -> dict[str, Any]:
     return {name.lower(): it for name, it in value.items()}
 
 
-def _owner(document: Fields, properties: Fields, zone: str) -> str:
+def _owner(document: Fields, properties: Fields, zone: str) -> str | None:
     """Return the whole name; older versions of the API have only the part before the zone."""
-    whole = properties.get("fqdn")
+    whole, name = properties.get("fqdn"), document.get("name")
     if isinstance(whole, str) and whole:
         return whole
-    name = document.get("name")
+    if not isinstance(name, str) or not name:
+        return None
     return zone if name == "@" else f"{name}.{zone}"
 
 
@@ -111,10 +115,6 @@ def _string(fields: Fields, name: str) -> str:
     return quoted(_text(fields, name).encode("utf-8", "surrogatepass"))
 
 
-def _hexadecimal(fields: Fields, name: str) -> str:
-    return _text(fields, name).strip()
-
-
 # -- types
 
 
@@ -147,12 +147,12 @@ def _soa(fields: Fields) -> str:
 def _ds(fields: Fields) -> str:
     digest = _lowered(fields.get("digest"))
     numbers = " ".join(_number(fields, name) for name in ("keyTag", "algorithm"))
-    return f"{numbers} {_number(digest, 'algorithmType')} {_hexadecimal(digest, 'value')}"
+    return f"{numbers} {_number(digest, 'algorithmType')} {_text(digest, 'value')}"
 
 
 def _tlsa(fields: Fields) -> str:
     numbers = " ".join(_number(fields, name) for name in ("usage", "selector", "matchingType"))
-    return f"{numbers} {_hexadecimal(fields, 'certAssociationData')}"
+    return f"{numbers} {_text(fields, 'certAssociationData')}"
 
 
 def _naptr(fields: Fields) -> str:

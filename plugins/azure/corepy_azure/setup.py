@@ -55,7 +55,6 @@ def setup(controller: Controller) -> None:
     for _ in controller.occurrences():
         directive = directive or controller.token
         zones = [_zone(controller, token, options) for token in controller.remaining_tokens()]
-        options.zones |= dict.fromkeys(zones, client.PUBLIC)
         controller.options(_table(controller, options, zones))
     account = _account(controller, options, directive)
     if options.is_instance and account.instance is None:

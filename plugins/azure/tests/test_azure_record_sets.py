@@ -177,6 +177,8 @@ def test_each_type(document, records):
     ("document", "reason"),
     [
         ([], "example.org ?: the record set is not a JSON object"),
+        ({"properties": {"TTL": 1, "NSRecords": []}}, "example.org ?: the record set has no name"),
+        ({"name": 3, "properties": {"fqdn": 3}}, "example.org ?: the record set has no name"),
         (
             api.record_set("a", "A", targetResource={"id": "/subscriptions/s/x"}),
             "a.example.org A: it is an alias of a resource of Azure, whose records the API",
