@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text
-from corepy.plugin import Fallthrough, parse_integer
+from corepy.plugin import Fallthrough
 from corepy.zone.polled_api import PolledZone
+from corepy.zone.polled_options import USUAL_REFRESH, read_refresh
 from corepy.zone.polled_source import PolledSettings
 from corepy_azure import client, clouds
 from corepy_azure.handler import Azure
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
     from corepy.http.http_client import HTTPTarget
     from corepy.plugin import Controller, Token
-
-USUAL_REFRESH: Final = 60.0
-"""Seconds, as in CoreDNS."""
-
-SHORTEST_REFRESH: Final = 1.0
-"""Seconds; each list of a zone takes a request or more."""
 
 _ZONE_HINT: Final = "RESOURCE_GROUP:ZONE, such as dns-zones:example.org"
 _ACCESS_HINT: Final = "access public, or access private"
@@ -118,7 +113,7 @@ def _table(
         "access": lambda: _access(controller, options, zones),
         "fallthrough": lambda: setattr(options, "fallthrough", controller.fallthrough()),
         "instance_metadata": lambda: _instance(controller, options),
-        "refresh": lambda: setattr(options, "refresh", _refresh(controller)),
+        "refresh": lambda: setattr(options, "refresh", read_refresh(controller)),
     }
 
 
@@ -156,15 +151,6 @@ def _access(controller: Controller, options: _Options, zones: list[tuple[str, st
 def _instance(controller: Controller, options: _Options) -> None:
     controller.arguments(0, 0, "instance_metadata has no argument; name an identity with client")
     options.is_instance = True
-
-
-def _refresh(controller: Controller) -> float:
-    token = controller.argument("refresh DURATION, such as 90s or 5m")
-    number = parse_integer(token.text)
-    seconds = controller.duration(token) if number is None else float(number)
-    if seconds < SHORTEST_REFRESH:
-        raise controller.error(f"refresh {token.text!r} is too short", token, "at least 1s")
-    return seconds
 
 
 def _account(controller: Controller, options: _Options, directive: Token | None) -> Account:

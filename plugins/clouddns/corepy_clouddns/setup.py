@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text
 from corepy.http.http_client import HTTPTarget, parse_url
 from corepy.http.json_api import is_protected
-from corepy.plugin import Fallthrough, parse_integer
+from corepy.plugin import Fallthrough
 from corepy.zone.polled_api import PolledZone
+from corepy.zone.polled_options import USUAL_REFRESH, read_refresh
 from corepy.zone.polled_source import PolledSettings
 from corepy_clouddns.client import Client
 from corepy_clouddns.credentials import UnusableFile, type_in, usual_file
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.plugin import Controller, Token
-
-USUAL_REFRESH: Final = 60.0
-"""Seconds, as in CoreDNS."""
-
-SHORTEST_REFRESH: Final = 1.0
-"""Seconds; each list of a zone takes a request or more."""
 
 SERVER: Final = HTTPTarget("https", "dns.googleapis.com", 443, "")
 
@@ -89,7 +83,7 @@ def _table(controller: Controller, options: _Options) -> Mapping[str, Callable[[
         "endpoint": lambda: _endpoint(controller, options),
         "instance_metadata": lambda: _instance(controller, options),
         "fallthrough": lambda: setattr(options, "fallthrough", controller.fallthrough()),
-        "refresh": lambda: setattr(options, "refresh", _refresh(controller)),
+        "refresh": lambda: setattr(options, "refresh", read_refresh(controller)),
     }
 
 
@@ -101,7 +95,7 @@ def _upstream(controller: Controller) -> None:
 def _credentials(controller: Controller, options: _Options) -> None:
     """Read the option; as in CoreDNS, the file must have a known type now, and be valid later."""
     token = controller.next_argument("credentials FILE")
-    path = Path(token.text)
+    path = controller.path(token)
     try:
         type_in(path)
     except UnusableFile as error:
@@ -118,10 +112,12 @@ def _endpoint(controller: Controller, options: _Options) -> None:
         target = parse_url(token.text)
     except ValueError as error:
         raise controller.error(f"endpoint {token.text!r}: {error}", token) from None
+    if target.authorization or "?" in target.path:
+        raise controller.error("an endpoint has no user name, password or query", token)
     if not is_protected(target):
         hint = "it gets the tokens of your account: begin it with https://"
         raise controller.error(f"endpoint {token.text!r} is not protected", token, hint)
-    options.account = replace(options.account, server=replace(target, authorization=""))
+    options.account = replace(options.account, server=target)
 
 
 def _instance(controller: Controller, options: _Options) -> None:
@@ -132,15 +128,6 @@ def _instance(controller: Controller, options: _Options) -> None:
     except ValueError as error:
         raise controller.error(f"the variable {INSTANCE_VARIABLE}: {error}") from None
     options.account = replace(options.account, instance=target)
-
-
-def _refresh(controller: Controller) -> float:
-    token = controller.argument("refresh DURATION, such as 90s or 5m")
-    number = parse_integer(token.text)
-    seconds = controller.duration(token) if number is None else float(number)
-    if seconds < SHORTEST_REFRESH:
-        raise controller.error(f"refresh {token.text!r} is too short", token, "at least 1s")
-    return seconds
 
 
 def _warn(

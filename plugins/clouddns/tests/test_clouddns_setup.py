@@ -5,7 +5,9 @@ import json
 import pytest
 
 from corepy.dns.names import to_text
-from corepy.testing import refusal, set_up
+from corepy.plugin import Root
+from corepy.testing import controller_for, refusal, set_up
+from corepy_clouddns import setup
 from corepy_clouddns.tokens import INSTANCE_METADATA, NO_CREDENTIALS
 
 ZONE = "clouddns example.org.:example-project:zone-name"
@@ -74,6 +76,10 @@ def test_a_file_with_a_known_type_is_accepted(credentials):
     """As in CoreDNS, the rest of it is read when a token is needed."""
     path = credentials({"type": "service_account"})
     assert account_of(f"{ZONE} {{\ncredentials {path}\n}}").file == path
+    controller = controller_for(f"{ZONE} {{\ncredentials credentials.json\n}}")
+    controller.configure(Root(path.parent))
+    setup(controller)
+    assert controller.handlers[0]._settings.key.file == path
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,11 @@ def test_unusable_files_are_refused(credentials, content, problem):
         (f"{ZONE} {{\nendpoint\n}}", f"{COUNT} 'endpoint'"),
         (f"{ZONE} {{\nendpoint ftp://x\n}}", "a URL begins with http:// or https://"),
         (f"{ZONE} {{\nendpoint http://dns.example\n}}", "is not protected"),
+        (f"{ZONE} {{\nendpoint https://u:p@dns.example\n}}", "has no user name, password or query"),
+        (
+            f"{ZONE} {{\nendpoint https://dns.example/?a=b\n}}",
+            "has no user name, password or query",
+        ),
         (f"{ZONE} {{\ninstance_metadata x\n}}", f"{COUNT} 'x'"),
         (f"{ZONE} {{\nrefresh 1ms\n}}", "refresh '1ms' is too short"),
     ],
