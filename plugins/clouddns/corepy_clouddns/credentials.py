@@ -32,8 +32,7 @@ _FILE_NAME: Final = "application_default_credentials.json"
 USUAL_URL: Final = "https://oauth2.googleapis.com/token"
 """Where the tokens of an authorized user come from, whose file need not name it."""
 
-_DEPTH: Final = 2
-"""Impersonations in one file: one, with its source."""
+_IMPERSONATED: Final = "impersonated_service_account"
 
 
 class UnusableFile(ValueError):
@@ -112,11 +111,11 @@ def read_credentials(path: Path) -> Credentials:
 
     Raises `OSError` if it cannot be read, `UnusableFile` for unusable content.
     """
-    return _credentials(_fields(path), _DEPTH)
+    return _credentials(_fields(path))
 
 
 def type_in(path: Path) -> str:
-    """Return the type of the credentials in a file, one that is known; raises as above."""
+    """Return the type of the credentials in a file, a known one; raises as `read_credentials`."""
     return _type(_fields(path))
 
 
@@ -141,15 +140,15 @@ def _type(fields: Fields) -> str:
     return name
 
 
-def _credentials(fields: Fields, depth: int) -> Credentials:
+def _credentials(fields: Fields) -> Credentials:
     name = _type(fields)
     domain = fields.get("universe_domain", "googleapis.com")
     if domain != "googleapis.com":
         raise UnusableFile(f"universe_domain {str(domain)[:60]!r} is not supported")
-    return _READERS[name](fields, depth)
+    return _READERS[name](fields)
 
 
-def _service_account(fields: Fields, depth: int) -> Credentials:
+def _service_account(fields: Fields) -> Credentials:
     audience = _text(fields, "token_uri")
     return ServiceAccount(
         email=_text(fields, "client_email"),
@@ -160,7 +159,7 @@ def _service_account(fields: Fields, depth: int) -> Credentials:
     )
 
 
-def _authorized_user(fields: Fields, depth: int) -> Credentials:
+def _authorized_user(fields: Fields) -> Credentials:
     url = _optional(fields, "token_uri") or USUAL_URL
     return AuthorizedUser(
         client_id=_text(fields, "client_id"),
@@ -171,7 +170,7 @@ def _authorized_user(fields: Fields, depth: int) -> Credentials:
     )
 
 
-def _external_account(fields: Fields, depth: int) -> Credentials:
+def _external_account(fields: Fields) -> Credentials:
     source = fields.get("credential_source")
     if not isinstance(source, dict) or not isinstance(source.get("file"), str):
         kinds = ", ".join(sorted(map(str, source)))[:60] if isinstance(source, dict) else "none"
@@ -200,21 +199,21 @@ def _member(form: object) -> str:
     return _text(form, "subject_token_field_name")
 
 
-def _impersonated(fields: Fields, depth: int) -> Credentials:
+def _impersonated(fields: Fields) -> Credentials:
     source, delegates = fields.get("source_credentials"), fields.get("delegates") or []
-    if not isinstance(source, dict) or depth <= 1:
+    if not isinstance(source, dict) or source.get("type") == _IMPERSONATED:
         raise UnusableFile("source_credentials are missing, or are impersonated themselves")
     if not isinstance(delegates, list) or not all(isinstance(it, str) for it in delegates):
         raise UnusableFile("delegates is not a list of texts")
     name = "service_account_impersonation_url"
     url = google_url(_text(fields, name), name)
-    return Impersonation(_credentials(source, depth - 1), url, tuple(delegates))
+    return Impersonation(_credentials(source), url, tuple(delegates))
 
 
-_READERS: Final[Mapping[str, Callable[[Fields, int], Credentials]]] = {
+_READERS: Final[Mapping[str, Callable[[Fields], Credentials]]] = {
     "authorized_user": _authorized_user,
     "external_account": _external_account,
-    "impersonated_service_account": _impersonated,
+    _IMPERSONATED: _impersonated,
     "service_account": _service_account,
 }
 """The readers of the types that CoreDNS knows."""
