@@ -79,9 +79,10 @@ _HINTS: Final = {
     "forbidden": "grant the role roles/dns.reader in the project",
     "PERMISSION_DENIED": "grant the role roles/dns.reader in the project",
     "accessNotConfigured": "enable the Cloud DNS API in the project",
-    "quotaExceeded": "too many requests: raise the refresh interval, or use fewer servers",
-    "rateLimitExceeded": "too many requests: raise the refresh interval, or use fewer servers",
-    "userRateLimitExceeded": "too many requests: raise the refresh interval, or use fewer servers",
+    # Google sends these with 403, too.
+    "quotaExceeded": hint_of_status(429),
+    "rateLimitExceeded": hint_of_status(429),
+    "userRateLimitExceeded": hint_of_status(429),
 }
 
 

@@ -10,15 +10,16 @@ import base64
 import json
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http.bearer_api import made_token, token_of
+from corepy.http.bearer_api import USUAL_LIFETIME, made_token, token_of
 from corepy.http.http_client import HTTPTarget
-from corepy.http.json_api import JSONAPI, APIError, document_of
+from corepy.http.json_api import JSONAPI, APIError, document_of, one_line
 from corepy.plugin import in_thread
 from corepy.plugin.reading import read_file
 from corepy.zone.polled_api import PollError
@@ -82,7 +83,8 @@ class Tokens:
         try:
             return await (self._from_file() if instance is None else _of_instance(instance))
         except APIError as error:
-            message = _with_hint(f"no token from {place}: {error}")
+            hints = _HINTS if instance is None else _INSTANCE_HINTS
+            message = f"no token from {place}: {_with_hint(str(error), hints)}"
             raise PollError(message, retry_after=error.retry_after) from None
         except PollError:
             raise
@@ -125,15 +127,15 @@ async def _token(credentials: Credentials, scope: str) -> Token:
 
 
 async def _of_instance(server: HTTPTarget) -> Token:
-    headers = [("Metadata-Flavor", "Google")]
-    return token_of(await _request(server, path=_INSTANCE_PATH, headers=headers))
+    with closing(JSONAPI(server)) as api:
+        return token_of(await api.get(_INSTANCE_PATH, [("Metadata-Flavor", "Google")]))
 
 
 async def _of_service_account(account: ServiceAccount, scope: str) -> Token:
     now = int(time.time())  # time of day: a claim in the request
     assertion: str = await in_thread(partial(signed_request, account, scope, now))
     fields = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
-    return token_of(await _request(account.url, fields, secrets=(assertion,)))
+    return await _posted(account.url, fields, assertion)
 
 
 def signed_request(account: ServiceAccount, scope: str, now: int) -> str:
@@ -170,6 +172,7 @@ def rs256(data: bytes, private_key: str) -> bytes:
     Raises `PollError` if the key, in PEM form, cannot be used.
     """
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric import padding, rsa
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -179,11 +182,12 @@ def rs256(data: bytes, private_key: str) -> bytes:
         raise PollError(problem) from None
     try:
         key = load_pem_private_key(private_key.encode(), password=None)
-    except (ValueError, TypeError) as error:
-        raise PollError(f"private_key of the credentials is not a usable key: {error}") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise PollError("private_key of the credentials is not an RSA key")
-    return key.sign(data, padding.PKCS1v15(), SHA256())
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise PollError("private_key of the credentials is not an RSA key")
+        return key.sign(data, padding.PKCS1v15(), SHA256())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
+        reason = one_line(str(error))
+        raise PollError(f"private_key of the credentials is not a usable key: {reason}") from None
 
 
 async def _of_user(user: AuthorizedUser) -> Token:
@@ -193,8 +197,7 @@ async def _of_user(user: AuthorizedUser) -> Token:
         "client_secret": user.client_secret,
         "refresh_token": user.refresh_token,
     }
-    secrets = (user.client_secret, user.refresh_token)
-    return token_of(await _request(user.url, fields, secrets=secrets))
+    return await _posted(user.url, fields, user.client_secret, user.refresh_token)
 
 
 async def _of_external_account(account: ExternalAccount, scope: str) -> Token:
@@ -208,7 +211,7 @@ async def _of_external_account(account: ExternalAccount, scope: str) -> Token:
         "subject_token": own,
         "subject_token_type": account.token_type,
     }
-    token = token_of(await _request(account.url, fields, secrets=(own,)))
+    token = await _posted(account.url, fields, own)
     return token if target is None else await _impersonated(token, target, scope, ())
 
 
@@ -236,61 +239,54 @@ async def _impersonated(
 ) -> Token:
     """Return a token of a service account (IAM Service Account Credentials API)."""
     document = {"scope": [scope], "delegates": list(delegates), "lifetime": f"{LIFETIME}s"}
-    api = JSONAPI(target)
-    try:
-        headers = [("Authorization", f"Bearer {source.value}")]
+    headers = [("Authorization", f"Bearer {source.value}")]
+    with closing(JSONAPI(target)) as api:
         content = await api.post_json("", document, headers, secrets=(source.value,))
-    finally:
-        api.close()
     fields = document_of(content)
     return made_token(fields.get("accessToken"), _remaining(fields.get("expireTime")))
 
 
 def _remaining(moment: object) -> float:
-    """Return the seconds until a time in the form of RFC 3339, at most those of a token."""
+    """Return the seconds until a time in the form of RFC 3339, as long as a token can be used.
+
+    A time that is malformed, or over because the clock of this host is wrong, gives the usual
+    lifetime: else each page of a list would cost a token.
+    """
     try:
         seconds = datetime.fromisoformat(str(moment)).timestamp() - time.time()
     except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), float(LIFETIME))
+        return USUAL_LIFETIME
+    return min(max(seconds, USUAL_LIFETIME), float(LIFETIME))
 
 
-async def _request(
-    target: HTTPTarget,
-    fields: Mapping[str, str] | None = None,
-    *,
-    path: str = "",
-    headers: list[tuple[str, str]] | None = None,
-    secrets: tuple[str, ...] = (),
-) -> bytes:
-    """Return the response to a form, or to a request without one, over its own connection."""
-    api = JSONAPI(target)
-    try:
-        if fields is None:
-            return await api.get(path, headers or ())
-        return await api.post_form(path, fields, secrets=secrets)
-    finally:
-        api.close()
+async def _posted(target: HTTPTarget, fields: Mapping[str, str], *secrets: str) -> Token:
+    """Return the token that is the response to a form, over a connection of its own."""
+    with closing(JSONAPI(target)) as api:
+        return token_of(await api.post_form("", fields, secrets=secrets))
 
 
-def _with_hint(text: str) -> str:
+def _with_hint(text: str, hints: Mapping[str, str]) -> str:
     """Return an error with the next step for the operator."""
-    hint = next((hint for part, hint in _HINTS.items() if part in text), "")
+    hint = next((hint for part, hint in hints.items() if part in text), "")
     return f"{text}; {hint}" if hint else text
 
+
+_LOGIN: Final = "the login has ended: gcloud auth application-default login"
 
 _HINTS: Final = {
     "Invalid JWT Signature": "the key was deleted, or is of another account: make a new one",
     "Invalid JWT: Token must be": "the clock of this host is wrong",
     "account not found": "the service account was deleted: make a new key",
-    "Bad Request": "the login has ended: gcloud auth application-default login",
-    "Token has been expired or revoked": (
-        "the login has ended: gcloud auth application-default login"
-    ),
-    "invalid_rapt": "the login has ended: gcloud auth application-default login",
+    "invalid_grant: Bad Request": _LOGIN,
+    "Token has been expired or revoked": _LOGIN,
+    "invalid_rapt": _LOGIN,
     "iam.serviceAccounts.getAccessToken": (
         "grant roles/iam.workloadIdentityUser or roles/iam.serviceAccountTokenCreator"
     ),
-    "HTTP status 404": "does the machine or the pod have a service account?",
 }
 """The next steps for errors, by a part of their text."""
+
+_INSTANCE_HINTS: Final = {
+    "HTTP status 404": "does the machine or the pod have a service account?",
+}
+"""Those for errors of the metadata server."""

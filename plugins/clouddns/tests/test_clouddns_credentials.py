@@ -135,10 +135,18 @@ def other_key():
     )
 
 
+UNKNOWN_KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDKgMEBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB
+-----END PRIVATE KEY-----
+"""
+"""A key of the algorithm 1.2.3.4."""
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         pytest.param({"private_key": "x"}, "is not a usable key", id="not a key"),
+        pytest.param({"private_key": UNKNOWN_KEY}, "is not a usable key", id="unknown algorithm"),
         pytest.param({"private_key": other_key}, "is not an RSA key", id="EC"),
         pytest.param({"private_key": None}, "private_key is missing", id="no key"),
         pytest.param({"client_email": ""}, "client_email is missing", id="no email"),
@@ -237,6 +245,9 @@ def test_an_impersonated_service_account(google, tmp_path):
     assert token_of(write(tmp_path, fields)).value == stub.TOKEN
     assert json.loads(google.requests[1].body)["delegates"] == fields["delegates"]
     google.requests.clear()
+    google.token_fault = stub.http(404, {"error": {"status": "NOT_FOUND", "message": "No."}})
+    assert failure_of(write(tmp_path, fields)).endswith("HTTP status 404: NOT_FOUND: No")
+    google.requests.clear()
     nested = {**fields, "source_credentials": fields}
     assert "impersonated themselves" in failure_of(write(tmp_path, nested))
     assert "delegates is not" in failure_of(write(tmp_path, {**fields, "delegates": [1]}))
@@ -328,6 +339,11 @@ REVOKED = "Token has been expired or revoked."
             id="an old login",
         ),
         pytest.param(
+            stub.http(400, {"error": "invalid_grant", "error_description": "Bad Request"}),
+            "invalid_grant: Bad Request; the login has ended: gcloud auth application-default",
+            id="another old login",
+        ),
+        pytest.param(
             stub.http(502, b"<html>", kind="text/html"),
             "502: the content is not from the API",
             id="a page of a proxy",
@@ -364,7 +380,10 @@ def test_a_token_with_any_time_of_its_end(google, tmp_path):
         google.recorder.response = lambda request, answer=answer: (
             answer if "generate" in request.target else exchange
         )
-        assert token_of(path).value == "abc"
+        before = time.monotonic()
+        token = token_of(path)
+        assert token.value == "abc"
+        assert token.until >= before + 150  # a part of the usual lifetime
 
 
 FIELDS = st.sampled_from(
@@ -387,4 +406,4 @@ VALUES = (
 @given(st.dictionaries(FIELDS, VALUES), st.sampled_from(sorted(files._READERS)))
 def test_any_file_is_read_or_refused(fields, kind):
     with suppress(UnusableFile):
-        files._credentials({**fields, "type": kind}, 2)
+        files._credentials({**fields, "type": kind})
