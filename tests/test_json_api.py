@@ -108,7 +108,7 @@ def failure_of(answer, secrets=()):
         finally:
             api.close()
 
-    with HTTPRecorder(answer) as server, pytest.raises(OSError, match="127.0.0.1:") as error:
+    with HTTPRecorder(answer) as server, pytest.raises(OSError, match=r"^127\.0\.0\.1:") as error:
         asyncio.run(run(server.port))
     return error.value
 
