@@ -53,6 +53,8 @@ def test_text_and_wire(text: str, wire: bytes, canonical: str) -> None:
         (r"a\25", "bad \\DDD"),
         (r"a\256", "bad \\DDD"),
         (r"a\2x5", "bad \\DDD"),
+        ("a\ud800.b", "half of a surrogate pair in name 'a\\ud800.b'"),
+        ("a\\\ud800", "half of a surrogate pair"),
     ],
 )
 def test_bad_text_says_why(text: str, problem: str) -> None:

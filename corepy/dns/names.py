@@ -39,10 +39,7 @@ def from_text(text: str) -> bytes:
     """
     if text == ".":
         return ROOT
-    if "\\" in text:
-        labels = _escaped_labels(text)
-    else:
-        labels = text.removesuffix(".").encode("utf-8", "surrogateescape").split(b".")
+    labels = _escaped_labels(text) if "\\" in text else _plain_labels(text)
     wire = bytearray()
     for label in labels:
         if not label:
@@ -62,8 +59,19 @@ def _shown(text: str) -> str:
     return repr(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!r}..."
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # JSON may contain it
+        raise InvalidName(f"half of a surrogate pair in name {_shown(text)}") from None
+
+
+def _plain_labels(text: str) -> list[bytes]:
+    return _encoded(text.removesuffix(".")).split(b".")
+
+
 def _escaped_labels(text: str) -> list[bytes]:
-    raw = text.encode("utf-8", "surrogateescape")
+    raw = _encoded(text)
     labels = [bytearray()]
     i, end = 0, len(raw)
     while i < end:

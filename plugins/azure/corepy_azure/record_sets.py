@@ -112,7 +112,7 @@ def _name(fields: Fields, name: str) -> str:
 
 
 def _string(fields: Fields, name: str) -> str:
-    return quoted(_text(fields, name).encode("utf-8", "surrogatepass"))
+    return quoted(_text(fields, name).encode())
 
 
 # -- types
@@ -131,7 +131,7 @@ def _txt(fields: Fields) -> str:
     strings = fields.get("value")
     if not isinstance(strings, list) or not all(isinstance(it, str) for it in strings):
         raise _Malformed("value is missing")
-    return " ".join(quoted(it.encode("utf-8", "surrogatepass")) for it in strings)
+    return " ".join(quoted(it.encode()) for it in strings)
 
 
 def _caa(fields: Fields) -> str:

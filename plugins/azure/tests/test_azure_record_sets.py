@@ -208,6 +208,11 @@ def test_each_type(document, records):
             "a.example.org CNAME: empty label in name 'a..b'",
         ),
         (api.record_set("a", "TXT", TXTRecords=[{"value": "x"}]), "a.example.org TXT: value is"),
+        (
+            api.record_set("a", "TXT", TXTRecords=[{"value": ["\ud800"]}]),
+            "a.example.org TXT: 'utf-8' codec can't encode character",
+        ),
+        (api.record_set("\ud800", "NS", NSRecords=[{"nsdname": "n."}]), "?.example.org NS: "),
         (api.record_set("a" * 64, "A", ARecords=[{"ipv4Address": "192.0.2.1"}]), "aaaa"),
         (
             api.record_set("a", "DS", DSRecords=[{"keyTag": 1, "algorithm": 5}]),

@@ -180,9 +180,9 @@ class CloudDNSAPI:
         if sets is None:
             message = f"The 'parameters.managedZone' resource named '{name}' does not exist."
             return google_error(404, "notFound", message)
-        start = int(query.get("pageToken", ["0"])[0])
+        start = int(query.get("pageToken", ["0&+="])[0].removesuffix("&+="))
         kind = "dns#resourceRecordSetsListResponse"
         page = {"kind": kind, "rrsets": sets[start : start + self.page_size]}
         if start + self.page_size < len(sets):
-            page["nextPageToken"] = str(start + self.page_size)
+            page["nextPageToken"] = f"{start + self.page_size}&+="
         return http(200, page)

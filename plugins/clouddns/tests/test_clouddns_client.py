@@ -114,6 +114,9 @@ POLICY = {"wrr": {"items": [{"weight": 1, "rrdatas": ["192.0.2.1"]}]}}
         ({"name": "a."}, "? ?: the record set has no name, or no type"),
         ("x", "? ?: the record set has no name, or no type"),
         (stub.rrset("a.example.org.", "A", "192.0.2.1", ttl="5"), "a.example.org. A: the record"),
+        (stub.rrset("a.example.org.", "A", "192.0.2.1", ttl=True), "a.example.org. A: the record"),
+        (stub.rrset("a.example.org.", "TXT", "\ud800"), "a.example.org. TXT: "),
+        (stub.rrset("\ud800.example.org.", "A", "192.0.2.1"), "?.example.org. A: half of a surr"),
         (stub.rrset("a.example.org.", "A", 5), "a.example.org. A: the record is not a text"),
         (stub.rrset("a..b.", "A", "192.0.2.1"), "a..b. A: empty label"),
     ],
@@ -134,7 +137,7 @@ def test_pages(google):
     _, zone = copied(google)
     assert zone.records == 8
     assert [it.target for it in google.requests[1:]] == [
-        *(RRSETS, f"{RRSETS}?pageToken=3", f"{RRSETS}?pageToken=6"),
+        *(RRSETS, f"{RRSETS}?pageToken=3%26%2B%3D", f"{RRSETS}?pageToken=6%26%2B%3D"),
     ]
 
 
@@ -211,6 +214,9 @@ DISABLED = "Cloud DNS API has not been used in project 1 before or it is disable
         ),
         pytest.param(
             stub.http(200, {"rrsets": [], "nextPageToken": 3}), "is malformed", None, id="token"
+        ),
+        pytest.param(
+            stub.http(200, {"nextPageToken": "x" * 9000}), "is malformed", None, id="long token"
         ),
         pytest.param(stub.http(200, {}), "the list of records has no SOA record", None, id="empty"),
         pytest.param(
