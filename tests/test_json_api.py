@@ -5,12 +5,13 @@ The plugins *azure* and *clouddns* test the requests with stubs of their APIs.
 
 import asyncio
 import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corepy.http.bearer_api import BearerAPI, Token, made_token
+from corepy.http.bearer_api import BearerAPI, Token, made_token, token_of
 from corepy.http.http_client import parse_url
 from corepy.http.json_api import JSONAPI, APIError, document_of, error_of, is_protected, one_line
 from corepy.testing.http_recorder import HTTPRecorder
@@ -87,6 +88,36 @@ def test_a_token_is_used_until_shortly_before_its_end(monkeypatch):
             made_token(value, 60.0)
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "used"),
+    [
+        *((3599, 3299), ("3599", 3299), (1e300, 86100)),
+        *((it, 150) for it in (None, "x", "9" * 9, -1, True, 0, math.nan, [])),
+    ],
+    ids=str,
+)
+def test_the_lifetime_of_a_token(monkeypatch, lifetime, used):
+    monkeypatch.setattr("corepy.http.bearer_api.time.monotonic", lambda: 1000.0)
+    content = json.dumps({"access_token": "abc", "expires_in": lifetime}).encode()
+    assert token_of(content) == Token("abc", 1000.0 + used)
+
+
+def test_a_token_that_is_refused_late_does_not_end_the_next_one():
+    names = iter(("a", "b", "c"))
+
+    async def fetch():
+        return Token(next(names), float("inf"))
+
+    async def run():
+        api = BearerAPI(parse_url("http://127.0.0.1"), fetch)
+        first = await api._current()
+        for _ in range(2):
+            api._forget(first)
+            assert (await api._current()).value == "b"
+
+    asyncio.run(run())
+
+
 def test_a_document_must_be_an_object():
     assert document_of(b'{"a": NaN}')
     for content in (b"", b"3", b'"a"', b"{", b'{"a": 1e}', b"9" * 5000):
@@ -126,6 +157,11 @@ def test_a_secret_is_removed_before_a_text_is_shortened():
 def test_a_short_secret_is_not_removed_from_words():
     answer = response(400, b'{"error": "invalid"}')
     assert str(failure_of(answer, ["", "valid"])).endswith("HTTP status 400: invalid")
+
+
+def test_a_failure_without_a_response_has_no_secret_and_no_number():
+    echo = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Encoding: the-secret\r\n\r\n"
+    assert "is encoded with ***, which" in str(failure_of(echo, ["the-secret"]))
 
 
 def test_an_error_whose_content_cannot_be_read_has_its_status(monkeypatch):

@@ -169,6 +169,18 @@ def test_options_of_all_directives_apply_to_all_zones():
     assert handler._fallthrough.zones == ("b.",)
     assert handler._settings.refresh == 300
     assert "this tenant replaces the one above, as in CoreDNS" in warnings
+    text = "azure rg:a {\ntenant one\n}\nazure rg:b {\ntenant one\n}"
+    assert [it for it in handler_of(text)[1] if "replaces" in it] == []
+
+
+def test_new_credentials_keep_the_copies():
+    settings, renewed, other = (
+        handler_of(f"{ZONE} {{\nsubscription {name}\nsecret {secret}\n}}")[0]._settings
+        for name, secret in (("s", "old"), ("s", "new"), ("t", "old"))
+    )
+    assert settings != renewed
+    assert settings.has_zones_of(renewed)
+    assert not settings.has_zones_of(other)
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,18 @@ def test_each_directive_has_a_handler_of_its_own():
     assert (first._settings.refresh, second._settings.refresh) == (60, 300)
 
 
+def test_new_credentials_keep_the_copies():
+    settings, renewed, other = (
+        handlers_of(f"{ZONE} {{\n{option}\n}}")[0][0]._settings
+        for option in ("", "instance_metadata", "endpoint https://dns-mine.p.googleapis.com")
+    )
+    assert settings != renewed
+    assert settings.has_zones_of(renewed)
+    assert not settings.has_zones_of(other)
+
+
 def test_the_id_of_a_project_may_have_a_domain():
-    (handler,), _ = handlers_of("clouddns example.org:example.com:my-project:my-zone")
+    (handler,), _ = handlers_of("clouddns Example.ORG:example.com:my-project:my-zone")
     assert zones_of(handler) == [("example.org.", "example.com:my-project:my-zone")]
 
 
