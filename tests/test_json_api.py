@@ -6,6 +6,7 @@ The plugins *azure* and *clouddns* test the requests with stubs of their APIs.
 import asyncio
 import json
 import math
+import socket
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -159,7 +160,19 @@ def test_a_short_secret_is_not_removed_from_words():
     assert str(failure_of(answer, ["", "valid"])).endswith("HTTP status 400: invalid")
 
 
-def test_a_failure_without_a_response_has_no_secret_and_no_number():
+def test_a_refused_connection_has_no_number_of_the_system():
+    async def run(port):
+        await JSONAPI(parse_url(f"http://127.0.0.1:{port}")).get("/")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)  # keeps the port, and refuses connections
+        with pytest.raises(OSError, match="Connection refused") as error:
+            asyncio.run(run(port))
+    assert str(error.value) == f"127.0.0.1:{port}: Connection refused"
+
+
+def test_an_unusable_response_has_no_secret():
     echo = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Encoding: the-secret\r\n\r\n"
     assert "is encoded with ***, which" in str(failure_of(echo, ["the-secret"]))
 
