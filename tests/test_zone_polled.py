@@ -211,7 +211,9 @@ def test_a_zone_that_the_api_does_not_have_refuses_the_start(caplog):
         assert (api.clients, api.closed) == (1, 1)
 
     run(scenario)
-    assert [it for it in caplog.records if "Z2" in it.message] == []
+    assert [it.message for it in caplog.records if it.levelname == "WARNING"] == [
+        "zone example. (Z2): no such hosted zone; there is no copy"
+    ]
 
 
 def test_a_zone_that_is_deleted_later_stays_served():
@@ -240,6 +242,27 @@ def test_an_unexpected_failure_costs_one_list(failure, caplog):
 
     run(scenario)
     assert len([it for it in caplog.records if it.exc_info]) == 1
+
+
+def test_a_cache_that_fails_does_not_end_the_lists(caplog):
+    async def forget(_):
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+        seen.append(None)
+
+    seen: list[None] = []
+
+    async def scenario():
+        api = API(Z1=[("www", 60, *A)])
+        async with running(polled(api, "Z1", refresh=0.001), forget) as handler:
+            api.put("Z1", ("www", 60, "A", "192.0.2.2"))
+            listed = api.lists
+            await until(lambda: api.lists > listed + 3)
+            assert (await answer(handler, "www.example."))[:2] == (0, ["192.0.2.2"])
+            assert not handler.copies[0].is_forgetting
+
+    run(scenario)
+    assert [str(it.exc_info[1]) for it in caplog.records if it.exc_info] == ["a bug"]
 
 
 def test_a_list_that_hangs_ends(monkeypatch):
