@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from corepy.dns.names import from_text
 from corepy.plugin import Fallthrough, StartupError
 from corepy.testing import Recorder, helper_module, link, make_request, serve, until, with_handlers
-from corepy.zone import ZoneBuilder, polled_api, polled_copy
+from corepy.zone import ZoneBuilder, polled_api, polled_copy, polled_handler
 from corepy.zone.polled_api import PolledZone, PollError, ZoneIntake, hint_of_status
 from corepy.zone.polled_names import affected_names
 
@@ -278,6 +279,18 @@ def test_a_list_that_hangs_ends(monkeypatch):
             assert "takes more than 0.001 s" in handler.copies[0].problem
 
     run(scenario)
+
+
+def test_the_handlers_of_a_generation_share_the_time_that_a_start_waits(monkeypatch):
+    first, reload = helpers.context_for(), helpers.context_for(replaces=True)
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr(polled_handler, "time", clock)
+    assert polled_handler._patience(first) == polled_handler.LONGEST_WAIT
+    assert polled_handler._patience(reload) == polled_handler.LONGEST_WAIT_AT_RELOAD
+    clock.monotonic = lambda: 102.0
+    assert polled_handler._patience(first) == polled_handler.LONGEST_WAIT - 2
+    clock.monotonic = lambda: 200.0
+    assert polled_handler._patience(first) == polled_handler.SHORTEST_WAIT
 
 
 def test_the_pause_that_the_api_asks_for_is_kept_within_bounds(monkeypatch):
