@@ -7,8 +7,12 @@ ServeDNS; the same in azure and clouddns).
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
+
+from pluggy import PluginManager
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_NOT_READY
@@ -41,6 +45,12 @@ LONGEST_WAIT: Final = 5.0
 LONGEST_WAIT_AT_RELOAD: Final = 30.0
 """Seconds that a start waits for the first copies, unless the API fails before. At a reload, the
 generation before answers meanwhile."""
+
+SHORTEST_WAIT: Final = 1.0
+"""Seconds for the copies of a handler when those of others have used up the time."""
+
+_deadlines: WeakKeyDictionary[PluginManager, float] = WeakKeyDictionary()
+"""The monotonic times until which generations wait, by their plugins."""
 
 _NOT_LOADED: Final = (EDE_NOT_READY, "")
 _NO_NAME: Final = frozenset((Match.NO_NAME, Match.EMPTY_NON_TERMINAL))
@@ -159,8 +169,7 @@ class PolledHandler(ZoneHandler):
             assert served is not None
             self._copies_of(served).append(copy)
             self.copy_changed(copy)
-        wait = LONGEST_WAIT_AT_RELOAD if context.replaces else LONGEST_WAIT
-        await wait_until_tried(self.copies, wait)
+        await wait_until_tried(self.copies, _patience(context))
         for copy in self.copies:
             if copy.is_missing and copy.current is None:
                 raise StartupError(f"zone {copy.zone}: {copy.problem}")
@@ -219,6 +228,14 @@ class PolledHandler(ZoneHandler):
         if problems:
             state["problem"] = "; ".join(problems)
         return state
+
+
+def _patience(context: LifecycleContext) -> float:
+    """Return the seconds for which a handler waits; all of a generation share the time."""
+    now = time.monotonic()
+    longest = LONGEST_WAIT_AT_RELOAD if context.replaces else LONGEST_WAIT
+    deadline = _deadlines.setdefault(context.plugins, now + longest)
+    return max(SHORTEST_WAIT, deadline - now)
 
 
 def _search(request: Request, copies: Sequence[PolledCopy]) -> tuple[Zone, Lookup] | None:
