@@ -70,8 +70,8 @@ def directives(found: Iterable[Plugin]) -> str:
     table = "".join(f"| {title} | {_listed(names)} |\n" for title, names in rows.items())
     language = "| part of the language | *import*, snippets, `{$ENV}` and `{%ENV%}` |\n"
     missing = _listed(name for name in coredns if name not in here)
-    last = f"| not here | {missing} |\n" if missing else ""
-    return f"| | directives of CoreDNS |\n| --- | --- |\n{table}{language}{last}"
+    missing = f"| not here | {missing} |\n" if missing else ""
+    return f"| | directives of CoreDNS |\n| --- | --- |\n{table}{language}{missing}"
 
 
 def _listed(names: Iterable[str]) -> str:
