@@ -297,6 +297,16 @@ def test_nsec_proofs(name, rtype, denials):
     assert signatures == found
 
 
+def test_a_dropped_denial_leaves_the_proof_for_the_alias():
+    """The handler drops it if the target is in another zone."""
+    nsec = "@ NSEC *.w SOA NS\n*.w CNAME missing\n*.w NSEC @ CNAME\n"
+    signature = "@ RRSIG SOA 13 2 3600 20300101000000 20200101000000 1 example.org. AAAA\n"
+    found = Lookup(texts.zone_from(nsec + signature), texts.full_name("x.w"), 1, do=True)
+    assert (found.last, found.authority.count) == (texts.full_name("missing"), 4)
+    found.drop_denial()
+    assert found.authority.count == 1  # the NSEC record that covers x.w
+
+
 def test_wildcard_signatures_have_the_name_that_was_asked():
     _, answers, _, _ = texts.ask(signed("nsec"), "x.cwild", "A", do=True)
     assert [" ".join(it.split()[:4]) for it in answers] == [

@@ -73,19 +73,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fill in the lists of plugins in the page about migrating."""
+    """Fill in the table of directives in the page about migrating."""
     if page.file.src_uri != "migrating.md":
         return markdown
-    lists = {
-        "directives of CoreDNS": plugin_index.directives(PLUGINS),
-        "missing plugins of node-cache": plugin_index.missing_of_node_cache(PLUGINS),
-    }
-    for name, text in lists.items():
-        comments = re.findall(rf"<!-- {name}:.*? -->", markdown)
-        if len(comments) != 1:
-            raise ValueError(f"docs/migrating.md needs one comment '<!-- {name}: ... -->'")
-        markdown = markdown.replace(comments[0], text)
-    return markdown
+    comments = re.findall(r"<!-- directives of CoreDNS:.*? -->", markdown)
+    if len(comments) != 1:
+        raise ValueError(
+            "docs/migrating.md needs one comment '<!-- directives of CoreDNS: ... -->'"
+        )
+    return markdown.replace(comments[0], plugin_index.directives(PLUGINS))
 
 
 def on_page_content(html: str, **_: object) -> str:

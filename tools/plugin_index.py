@@ -36,13 +36,6 @@ _ORIGINS: Final = {
 }
 """The plugins of the order that are not CoreDNS's own, with the project of each."""
 
-_NODE_CACHE: Final = (
-    *("bind", "bufsize", "cache", "debug", "dns64", "errors", "forward", "health", "hosts"),
-    *("loadbalance", "log", "loop", "prometheus", "pprof", "reload", "rewrite", "template"),
-    *("timeouts", "trace", "whoami"),
-)
-"""The plugins in node-cache's image (cmd/node-cache/main.go)."""
-
 
 def by_purpose(found: Iterable[Plugin]) -> list[tuple[str, list[Plugin]]]:
     """Return the plugins of each purpose that has any, in the order of PURPOSES."""
@@ -79,12 +72,6 @@ def directives(found: Iterable[Plugin]) -> str:
     missing = _listed(name for name in coredns if name not in here)
     missing = f"| not here | {missing} |\n" if missing else ""
     return f"| | directives of CoreDNS |\n| --- | --- |\n{table}{language}{missing}"
-
-
-def missing_of_node_cache(found: Iterable[Plugin]) -> str:
-    """Return the plugins of node-cache's image that corepy lacks."""
-    here = {plugin.name for plugin in found}
-    return _listed(name for name in _NODE_CACHE if name not in here) or "none"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -123,6 +123,8 @@ class ZoneHandler(FastHandler, ExplainedHandler):
                 return self._pass_on(request)
         elif found.outside is not None:
             return self._complete(request, found)
+        elif found.match is Match.NO_NAME and found.answer.count:
+            return self._complete_missing(request, found, reply)
         reply.since = request.received
         reply.deadline = request.received + REPEATED
         return reply
@@ -139,6 +141,20 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         """Return the reply with the records of an alias's target, which this server looks up."""
         assert found.outside is not None
         return completed(request, found, await lookup(request, found.outside))
+
+    async def _complete_missing(self, request: Request, found: Lookup, reply: Reply) -> Reply:
+        """Look up the target of an alias that is in the alias's zone, but does not exist there.
+
+        A zone below it, another server block or, with `fallthrough`, a plugin below may have the
+        name (plugin/file/lookup.go, externalLookup). Otherwise `reply` is the result.
+        """
+        rest = await lookup(request, found.last)
+        if rest is None or rest.is_dropped or rest.rcode == c.REFUSED:
+            return reply
+        if rest.rcode == c.NXDOMAIN and not rest.ancount:
+            return reply
+        found.drop_denial()
+        return completed(request, found, rest)
 
     def other_opcode(self, request: Request, served: ServedZone) -> Answer:
         """Answer a NOTIFY or an UPDATE for a zone; other opcodes do not get here.

@@ -89,6 +89,7 @@ class Lookup:
     """
 
     __slots__ = (
+        "_before_denial",
         "_do", "_pointer", "_qname", "_qtype", "_sets", "_zone", "additional", "answer",
         "authority", "is_authoritative", "last", "match", "outside", "rcode", "source", "wildcard",
     )  # fmt: skip
@@ -104,6 +105,7 @@ class Lookup:
         self._do = do and zone.is_signed
         self._pointer = (_POINTER | 12 + len(name) - len(zone.origin)).to_bytes(2, "big")
         self._sets: set[tuple[bytes, bytes]] = set()
+        self._before_denial = 0, 0
         self.answer = Section()
         self.authority = Section()
         self.additional = Section()
@@ -285,9 +287,16 @@ class Lookup:
     def _no_name(self, name: bytes, ancestor: bytes) -> None:
         """Deny a name (RFC 2308 section 2.1)."""
         self.rcode = c.NXDOMAIN
+        self._before_denial = len(self.authority.parts), self.authority.count
         self._add_soa()
         if self._do and self._zone.denial is not None:
             self._prove(self._zone.denial.no_name(name, ancestor))
+
+    def drop_denial(self) -> None:
+        """Remove the denial of the target of an alias, but keep the proofs for the alias itself."""
+        parts, count = self._before_denial
+        del self.authority.parts[parts:]
+        self.authority.count = count
 
     def _no_data(self, name: bytes, ancestor: bytes | None) -> None:
         """Deny a type (RFC 2308 section 2.2)."""

@@ -132,6 +132,29 @@ def test_an_alias_to_an_upstream(files):
             assert shown(reply) == ("NOERROR", 1, ["www.example.com.", "192.0.2.77"])
 
 
+def test_an_alias_to_a_name_that_only_a_zone_below_has(files):
+    """The zone above has no delegation, so the name does not exist there."""
+    (files / "org").write_text(org() + "down CNAME www.below\ndangling CNAME no.below\n")
+    (files / "below").write_text(NET)
+    with serve(corefile(files, more=f"file {files}/below below.example.org")) as server:
+        assert shown(server.ask("down.example.org.")) == (
+            "NOERROR", 1, ["www.below.example.org.", "192.0.2.9"])  # fmt: skip
+        dangling = server.ask("dangling.example.org.")
+        assert shown(dangling) == ("NXDOMAIN", 1, ["no.below.example.org."])
+        assert [str(it.rname) for it in dangling.auth] == ["example.org."]
+
+
+def test_fallthrough_applies_to_the_target_of_an_alias(files):
+    (files / "org").write_text(org() + "up CNAME cloud\n")
+    cloud = {"cloud.example.org. A": ["cloud.example.org. 5 IN A 192.0.2.78"]}
+    with Upstream(cloud) as upstream:
+        host, port = upstream.address
+        with serve(corefile(files, "fallthrough", f"forward . {host}:{port}")) as server:
+            reply = server.ask("up.example.org.")
+            assert shown(reply) == ("NOERROR", 1, ["cloud.example.org.", "192.0.2.78"])
+            assert not reply.auth
+
+
 def test_a_loop_through_two_zones_has_each_alias_once(files):
     (files / "org").write_text(org() + "loop CNAME loop.example.net.\n")
     (files / "net").write_text(NET + "loop CNAME loop.example.org.\n")
