@@ -17,7 +17,7 @@ from pluggy import PluginManager
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_NOT_READY
 from corepy.dns.names import to_text
-from corepy.plugin import LifecycleContext, StartupError, hookimpl, in_thread, lookup
+from corepy.plugin import LifecycleContext, StartupError, hookimpl, in_thread
 from corepy.zone.polled_names import affected_names
 from corepy.zone.polled_source import (
     PolledSettings,
@@ -26,10 +26,9 @@ from corepy.zone.polled_source import (
     leave_source,
     wait_until_tried,
 )
-from corepy.zone.replies import completed
 from corepy.zone.served import ServedZone, ServedZones
 from corepy.zone.zone_handler import ZoneHandler
-from corepy.zone.zone_lookup import Lookup, Match, Section
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,17 +121,7 @@ class PolledHandler(ZoneHandler):
         if found is None:
             reason = f"a copy of the zone {to_text(served.origin)} is not loaded"
             return request.error(c.SERVFAIL, reason, _NOT_LOADED)
-        chosen, result = found
-        if result.match in _NO_NAME and result.answer.count:
-            return self._complete_elsewhere(request, result)
-        return super()._answer(request, served, chosen)
-
-    async def _complete_elsewhere(self, request: Request, found: Lookup) -> Reply:
-        """Return an alias with the records of its target, which another copy may have."""
-        rest = await lookup(request, found.last)
-        if rest is not None and not rest.is_dropped and rest.rcode != c.REFUSED:
-            found.authority = Section()
-        return completed(request, found, rest)
+        return super()._answer(request, served, found[0])
 
     # -- copies (`corepy.zone.polled_copy.CopyMember`)
 
