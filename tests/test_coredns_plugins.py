@@ -41,7 +41,7 @@ def test_the_last_row_is_the_sum():
 
 def test_every_difference_has_a_reason():
     reasons = re.findall(r"^\| \*(\w+)\* \| (\d+): ", PAGE, re.MULTILINE)
-    explained = {}
+    explained: dict[str, int] = {}
     for name, count in reasons:
         explained[name] = explained.get(name, 0) + int(count)
     assert explained == {name: different for name, (*_, different) in ROWS.items() if different}
