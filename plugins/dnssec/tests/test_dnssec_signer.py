@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.zone.signatures import SignedData
@@ -50,6 +50,7 @@ def test_values_that_are_used_once_do_not_evict_others():
     assert not any(cache.get(name) for name in hot)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("gp"), st.integers(0, 9))), st.integers(0, 6),
     st.integers(0, 6),
