@@ -334,6 +334,7 @@ server:
     log = folder / f"unbound-{port}.log"
     with log.open("w") as output:
         program = shutil.which("unbound", path=PATH)
+        assert program is not None, "unbound is missing"
         process = subprocess.Popen([program, "-d", "-c", str(conf)], stderr=output)
     try:
         wait_until(lambda: "start of service" in log.read_text(), 60)
@@ -346,12 +347,13 @@ server:
 class Tamper(Upstream):
     """A forwarder to a resolver that changes replies.
 
-    `rules` are functions by "name. TYPE": of the message to the changed one.
+    `rules` are functions by "name. TYPE": of the message to the changed one. `always` is another
+    one, for all messages.
     """
 
-    def __init__(self, resolver, rules=None):
+    def __init__(self, resolver, rules=None, always=lambda wire: wire):
         self.rules = rules or {}
-        self.always = lambda wire: wire
+        self.always = always
         self.resolver = resolver
         super().__init__(self._answer)
 

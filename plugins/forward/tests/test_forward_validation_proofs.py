@@ -18,6 +18,7 @@ from corepy.zone.type_bitmaps import type_bitmap
 from corepy_forward.validation import checking, public_keys, work
 from corepy_forward.validation.checking import Checker, Signature
 from corepy_forward.validation.denials import Cut, NSECDenial, Types
+from corepy_forward.validation.entries import trusted_keys
 from corepy_forward.validation.hashed_denials import NSEC3, NSEC3Denial
 from corepy_forward.validation.public_keys import Delegation, ZoneKey
 from corepy_forward.validation.record_sets import Message, RecordSet
@@ -231,7 +232,7 @@ def test_readers_accept_any_bytes(data, rtype):
         except FormError:
             pass
     assert len(Delegation.of([data]).usable) <= 1
-    public_keys.matches(bytes((0, 0, 13, 2)) + bytes(32), ZONE, data)
+    assert not public_keys.matches(ZONE, [bytes((0, 0, 13, 2)) + bytes(32)], data)
     for algorithm in public_keys.ALGORITHMS:
         rdata = b"\1\1\3" + bytes((algorithm,)) + data
         for key in public_keys.usable_keys([rdata, data]):
@@ -394,7 +395,7 @@ def test_valid_signatures_are_remembered(signer, monkeypatch):
 
 def test_long_computations_let_the_event_loop_run(monkeypatch):
     monkeypatch.setattr(work, "LONGEST_STEP", -1.0)
-    order = []
+    order: list[str] = []
 
     async def run():
         asyncio.get_running_loop().call_soon(order.append, "another callback")
@@ -434,3 +435,14 @@ def test_delegations():
     assert Delegation.of([other]) == ((), True)
     assert Delegation.of([short]) == ((), True)
     assert Delegation.of([unknown]) == ((), False)
+    many = [bytes((0, 1, 13, 2, number)) + bytes(31) for number in range(100)]
+    assert len(Delegation.of(many).usable) == public_keys.MOST_DS
+
+
+def test_the_number_of_keys_of_a_zone_is_bounded():
+    found = RecordSet(ZONE, 48)
+    found.rdatas = [b"\1\1\3\x0d" + number.to_bytes(64, "big") for number in range(65)]
+    with pytest.raises(Bogus, match="more than 64 DNSKEY records"):
+        trusted_keys(ZONE, found, lambda _rdata: True)
+    found.rdatas.pop()
+    assert len(trusted_keys(ZONE, found, lambda _rdata: True)) == 8

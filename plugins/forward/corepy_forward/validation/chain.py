@@ -149,10 +149,10 @@ class Chain:
 
     async def _find(self, name: bytes, request: Request, work: Work) -> Entry:
         if self.anchors.is_negative(name):
-            return Entry(Kind.INSECURE, LONGEST)
+            return Entry(Kind.INSECURE, SHORTEST)
         anchor = self.anchors.closest(name)
         if anchor is None:
-            return Entry(Kind.INSECURE, LONGEST)
+            return Entry(Kind.INSECURE, SHORTEST)
         if anchor.zone == name:
             return await self._anchored(anchor, request, work)
         return await Delegated(self, anchor, name, request, work).find()
@@ -165,9 +165,7 @@ class Chain:
             return Entry(Kind.INSECURE, LONGEST, verdict=unsupported(anchor.zone, delegation))
 
         def is_trusted(rdata: bytes) -> bool:
-            return rdata in known or any(
-                matches(it, anchor.zone, rdata) for it in delegation.usable
-            )
+            return rdata in known or matches(anchor.zone, delegation.usable, rdata)
 
         return await self.keys(anchor.zone, is_trusted, request, work)
 
@@ -259,11 +257,6 @@ class Chain:
             if entry.kind is Kind.ABSENT:
                 return None
         return None
-
-    def close(self) -> None:
-        """Stop all queries."""
-        for task in self._tasks.values():
-            task.cancel()
 
 
 def _retrieve(task: asyncio.Task[Entry]) -> None:

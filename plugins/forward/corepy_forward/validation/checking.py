@@ -200,24 +200,29 @@ def _signed_owner(owner: bytes, labels: int) -> bytes:
 def _proven(record_set: RecordSet, signature: Signature, now: float) -> Proven | Bogus:
     """Return the facts that a signature proves if it is valid; Bogus if its fields forbid it."""
     owner, moment = record_set.owner, int(now)
-    name = f"signature of {record_set.title} of {shown(owner)}"
     count = _label_count(owner)
     if signature.labels > count or not is_subdomain(owner, signature.signer):
-        return Bogus(f"the {name} is for another name")
+        return Bogus(f"{_title(record_set)} is for another name")
     left = _signed_difference(signature.expiration, moment)
     if left < 0:
-        return Bogus(f"the {name} expired at {_date(moment + left)}", EDE_SIGNATURE_EXPIRED)
+        text = f"{_title(record_set)} expired at {_date(moment + left)}"
+        return Bogus(text, EDE_SIGNATURE_EXPIRED)
     age = _signed_difference(moment, signature.inception)
     if age < 0:
-        text = f"the {name} is valid from {_date(moment - age)}; it is {_date(moment)} here"
+        begin = _date(moment - age)
+        text = f"{_title(record_set)} is valid from {begin}; it is {_date(moment)} here"
         return Bogus(text, EDE_SIGNATURE_NOT_YET_VALID)
     encloser = owner
     if signature.labels < count:
         encloser = owner[parent_offsets(owner)[-1 - signature.labels] :]
         if not is_subdomain(encloser, signature.signer):
-            return Bogus(f"the {name} has too few labels")
+            return Bogus(f"{_title(record_set)} has too few labels")
     ttl = min(record_set.ttl, signature.ttl, left)
     return Proven(encloser, ttl, signature.ttl, moment + left)
+
+
+def _title(record_set: RecordSet) -> str:
+    return f"the signature of {record_set.title} of {shown(record_set.owner)}"
 
 
 def _signed_difference(later: int, earlier: int) -> int:

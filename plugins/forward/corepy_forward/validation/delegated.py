@@ -116,7 +116,7 @@ class Delegated:
             return Entry(Kind.INSECURE, verified, verdict=unsupported(name, delegation))
 
         def is_trusted(rdata: bytes) -> bool:
-            return any(matches(it, name, rdata) for it in delegation.usable)
+            return matches(name, delegation.usable, rdata)
 
         found = await self._chain.keys(name, is_trusted, self._request, self._work)
         return found._replace(ttl=min(found.ttl, verified))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.edns import (
     EDE_DNSKEY_MISSING,
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from corepy_forward.validation.public_keys import Delegation
     from corepy_forward.validation.record_sets import RecordSet
 
-_MOST_KEYS = 8
+MOST_DNSKEYS: Final = 64
+"""Keys of a zone; zones have two to six."""
+
+_MOST_KEYS: Final = 8
 """Keys that match the DS records or the anchor, and are tried for the DNSKEY set."""
 
-_ZONE_BIT = 0x01
+_ZONE_BIT: Final = 0x01
 """The zone key bit in the first byte of a DNSKEY record."""
 
 
@@ -57,6 +60,8 @@ def trusted_keys(
     zone: bytes, found: RecordSet, is_trusted: Callable[[bytes], bool]
 ) -> tuple[ZoneKey, ...]:
     """Return the usable keys of a DNSKEY set that are trusted; raises Bogus without any."""
+    if len(found.rdatas) > MOST_DNSKEYS:
+        raise Bogus(f"{shown(zone)} has more than {MOST_DNSKEYS} DNSKEY records")
     matching = [it for it in dict.fromkeys(found.rdatas) if is_trusted(it)][:_MOST_KEYS]
     if not matching:
         raise Bogus(

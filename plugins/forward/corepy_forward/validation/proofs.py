@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from corepy_forward.validation.work import Work
 
 DENIALS: Final = (c.TYPE_NSEC, c.TYPE_NSEC3)
+_MOST_OF_ONE_NAME: Final = 4
+"""Denial records of one name: one, or one for each of several parameters of NSEC3."""
+
 MOST_SETS: Final = 12
 """Sets of denial records of one zone that are verified; a proof takes at most four."""
 
@@ -57,7 +60,7 @@ class Proofs:
             if proven.is_expanded(found.owner):
                 continue  # the record of a wildcard, repeated for another name
             proofs.sets[found.owner, found.rtype] = proven
-            records[found.rtype] += [(found.owner, rdata) for rdata in found.rdatas]
+            records[found.rtype] += [(found.owner, it) for it in found.rdatas[:_MOST_OF_ONE_NAME]]
         try:
             proofs._use(records, work)
         except FormError as error:

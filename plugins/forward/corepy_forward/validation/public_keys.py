@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from corepy.dns.names import lower
 from corepy.zone.signing_keys import (
     EC_ALGORITHMS,
     ED25519,
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 ED448: Final = 16
 ALGORITHMS: Final = frozenset((*RSA_ALGORITHMS, *EC_ALGORITHMS, ED25519, ED448))
 """The algorithms of signatures that are verified; others count as unsigned (RFC 4035 5.2)."""
+
+MOST_DS: Final = 32
+"""DS records of a zone that are compared with its keys."""
 
 _MOST_EXPONENT_BITS: Final = 35
 """A larger RSA exponent makes each check slow; BIND has the same limit."""
@@ -105,19 +107,22 @@ class Delegation(NamedTuple):
         known = [it for it in rdatas if len(it) >= _MIN_DS and it[2] in ALGORITHMS]
         usable = [it for it in known if it[3] in _DIGESTS and len(it) == 4 + _size(it[3])]
         stronger = [it for it in usable if it[3] != _SHA1]
-        return cls(tuple(dict.fromkeys(stronger or usable)), bool(known))
+        return cls(tuple(dict.fromkeys(stronger or usable))[:MOST_DS], bool(known))
 
 
 def _size(digest_type: int) -> int:
     return _DIGESTS[digest_type](usedforsecurity=False).digest_size
 
 
-def matches(ds: bytes, owner: bytes, rdata: bytes) -> bool:
-    """Whether a usable DS record is that of a DNSKEY record (RFC 4034 section 5.1.4)."""
-    if len(rdata) < _MIN_DNSKEY or ds[2] != rdata[3] or ds[0] << 8 | ds[1] != key_tag(rdata):
+def matches(owner: bytes, delegations: Iterable[bytes], rdata: bytes) -> bool:
+    """Whether a DNSKEY record is that of one of some usable DS records (RFC 4034 5.1.4)."""
+    if len(rdata) < _MIN_DNSKEY:
         return False
-    digest = _DIGESTS[ds[3]](lower(owner) + rdata, usedforsecurity=False).digest()
-    return digest == ds[4:]
+    head = key_tag(rdata).to_bytes(2, "big") + rdata[3:4]
+    fitting = (it for it in delegations if it[:3] == head)
+    return any(
+        _DIGESTS[it[3]](owner + rdata, usedforsecurity=False).digest() == it[4:] for it in fitting
+    )
 
 
 def _verifier(algorithm: int, public: bytes) -> Callable[[bytes, bytes], None]:

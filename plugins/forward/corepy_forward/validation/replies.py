@@ -15,7 +15,7 @@ from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME, is_subdomain, parent_offsets
 from corepy.dns.wire import read_name
 from corepy_forward.validation.checking import signers_of
-from corepy_forward.validation.entries import Kind
+from corepy_forward.validation.entries import Kind, require_zone
 from corepy_forward.validation.proofs import Proofs, denying_zones
 from corepy_forward.validation.verdicts import INSECURE, SECURE, Bogus, Security, shown, weakest
 
@@ -171,7 +171,7 @@ class Validation:
             text = f"{found.title} of {shown(found.owner)} has no signature"
             await self._unsigned(found.owner, found.rtype, text, EDE_RRSIGS_MISSING)
             return None
-        return await self._secure_zone(zone, f"{found.title} of {shown(found.owner)}")
+        return await self._secure_zone(zone, found)
 
     def _trusted_zone(self, name: bytes, zones: list[bytes]) -> bytes | None:
         """Return the first zone that is not above the trust anchor of a name."""
@@ -180,14 +180,18 @@ class Validation:
             return zones[0] if zones else None
         return next((it for it in zones if is_subdomain(it, anchor.zone)), None)
 
-    async def _secure_zone(self, zone: bytes, title: str) -> tuple[bytes, Entry] | None:
-        """Return the keys of a zone, None if it is insecure; raises Bogus if it is no zone."""
+    async def _secure_zone(
+        self, zone: bytes, found: RecordSet | None
+    ) -> tuple[bytes, Entry] | None:
+        """Return the facts about the signer of a set, or of a denial; None if it is insecure.
+
+        Raises Bogus if no zone begins there.
+        """
         entry = await self._chain.entry(zone, self._request, self._work)
         if entry.kind is Kind.INSECURE:
             self.result.weaken(entry.verdict)
             return None
-        if entry.kind is not Kind.SECURE:
-            raise Bogus(f"{title} is signed by {shown(zone)}, where no zone begins")
+        require_zone(zone, entry, found)
         self.result.zones.add(zone)
         return zone, entry
 
@@ -229,7 +233,7 @@ class Validation:
             text = f"the denial of {c.type_name(qtype)} of {shown(name)} has no signature"
             await self._unsigned(name, qtype, text, EDE_NSEC_MISSING)
             return
-        signer = await self._secure_zone(zone, f"the denial of {shown(name)}")
+        signer = await self._secure_zone(zone, None)
         if signer is None:
             return
         proofs = await self._proofs_of(*signer)
