@@ -256,6 +256,17 @@ def test_the_chain_of_trust_is_cached(world):
         assert [text for text, _ in upstream.queries] == ["ns.expired.test. A"]
 
 
+def test_other_trust_anchors_empty_the_cache(world):
+    with signed_world.Tamper(world.resolver) as upstream, serve(world.corefile(upstream)) as server:
+        (forward,) = server.plugins(ValidatingForward)
+        server.ask("www.nsec.test")
+        first = [text for text, _ in upstream.queries]
+        upstream.queries.clear()
+        server.call(setattr, forward.chain.anchors.keeper, "version", 1000)
+        server.ask("www.nsec.test")
+        assert [text for text, _ in upstream.queries] == first
+
+
 def test_equal_queries_in_flight_are_validated_once(world):
     waiting, gate = threading.Semaphore(0), threading.Event()
 

@@ -173,6 +173,12 @@ def test_a_record_of_the_parent_does_not_deny_names_below_the_cut():
     assert denial.no_data(from_text("b.test"), DS) is None
 
 
+def test_a_next_name_outside_the_zone_is_malformed():
+    rdata = from_text("a.other") + type_bitmap((NS, SOA))
+    with pytest.raises(FormError, match="outside the zone"):
+        NSECDenial(ZONE, [(ZONE, rdata)])
+
+
 def test_a_name_that_exists_only_to_be_denied():
     """RFC 9824: the NSEC record of the name has the type NXNAME."""
     name = from_text("a.test")
