@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.names import ROOT, from_text
@@ -199,6 +199,7 @@ def test_hold_down_times_move_with_the_clock() -> None:
     assert shift(keys, 1000, NOW) == keys  # it began with a clock that was wrong
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from(
         [OTHER, KEY, REVOKED_KEY, key(1, 385), key(3), key(4, 256)])),
@@ -360,6 +361,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_any_content_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, value: object
