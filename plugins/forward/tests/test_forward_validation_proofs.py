@@ -176,6 +176,16 @@ def test_a_record_of_the_parent_does_not_deny_names_below_the_cut():
     assert denial.no_data(from_text("b.test"), DS) is None
 
 
+@pytest.mark.parametrize("types", [(NS,), (NS, DS), (DNAME,)])
+def test_a_hashed_record_of_the_parent_does_not_deny_names_below_the_cut(types):
+    model = Model({from_text("b.test"): types})
+    denial = nsec3_denial(list(model.nsec3()))
+    name = from_text("a.b.test")
+    assert denial.no_name(name) is None
+    assert denial.no_data(name, A) is None
+    assert denial.no_ds(name) is None
+
+
 def test_a_next_name_outside_the_zone_is_malformed():
     rdata = from_text("a.other") + type_bitmap((NS, SOA))
     with pytest.raises(FormError, match="outside the zone"):
@@ -284,10 +294,12 @@ class Signer:
 
         return cls(private, 13, public[1:], sign)
 
-    def set(self, name, *, begins, ends, ttl=300, labels=None, algorithm=None, tag=None):
+    def set(
+        self, name, *, begins, ends, ttl=300, labels=None, algorithm=None, tag=None, signed_as=None
+    ):
         made = RecordSet(from_text(name), A)
         made.rdatas, made.ttl = [b"\1\2\3\4"], 3600
-        data = signed_data(made.owner, A, ttl, made.rdatas)
+        data = signed_data(from_text(signed_as or name), A, ttl, made.rdatas)
         head = b"\0\1" + bytes((algorithm or self.key.algorithm, labels or data.labels))
         times = (it & 0xFFFFFFFF for it in (ttl, int(ends), int(begins)))
         head += b"".join(it.to_bytes(4, "big") for it in times)
@@ -335,6 +347,10 @@ def test_a_signature_must_fit_key_name_and_data(signer):
             prove(signer.set("a.test", **valid, **wrong), signer, now)
     with pytest.raises(Bogus, match="is for another name"):
         prove(signer.set("a.other", **valid), signer, now)
+    with pytest.raises(Bogus, match="has too few labels"):
+        prove(signer.set("a.test", **valid, signed_as="*"), signer, now)
+    wildcard = prove(signer.set("a.b.test", **valid, signed_as="*.test"), signer, now)
+    assert (wildcard.encloser, wildcard.is_expanded(from_text("a.b.test"))) == (ZONE, True)
     changed = signer.set("a.test", **valid)
     changed.rdatas = [b"\1\2\3\5"]
     with pytest.raises(Bogus, match="is invalid"):
