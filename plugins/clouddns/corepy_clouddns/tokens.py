@@ -249,6 +249,7 @@ async def _impersonated(
 def _remaining(moment: object) -> float:
     """Return the seconds until a time in the form of RFC 3339, at most those of a token."""
     try:
+        # time of day: a token that ends too early or too late by it is refused, and replaced
         seconds = datetime.fromisoformat(str(moment)).timestamp() - time.time()
     except (ValueError, OverflowError):
         return 0.0
