@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from corepy.commands.new_plugin import main
-from corepy.loading.order import DIRECTIVES
-from corepy.loading.registry import find
 from corepy.scaffold.skeleton import TEMPLATE, skeleton
 from corepy.testing import run_command
 
@@ -135,12 +133,6 @@ def test_what_to_do_next_is_printed(tmp_path, capsys, monkeypatch):
     assert "cd corepy-hello\n" in printed
     assert "dig @127.0.0.1 -p 1053 hello.example.org TXT" in printed
     assert (tmp_path / "corepy-hello" / "corepy_hello" / "handler.py").is_file()
-
-
-def test_a_name_of_coredns_is_allowed_with_a_word(tmp_path, capsys):
-    name = next(name for name in DIRECTIVES if name not in find())
-    assert main([name, str(tmp_path / "new")]) == 0
-    assert "its chain position is fixed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from corepy.loading.order import DIRECTIVES
+from corepy.testing.installed import installed
 
 PAGE = (Path(__file__).parent.parent / "docs/coredns-plugins.md").read_text()
 OWN = {"blocklist", "console", "no_aaaa", "nodecache", "search_guard"}
@@ -41,7 +42,11 @@ def test_the_last_row_is_the_sum():
 
 def test_every_difference_has_a_reason():
     reasons = re.findall(r"^\| \*(\w+)\* \| (\d+): ", PAGE, re.MULTILINE)
-    explained = {}
+    explained: dict[str, int] = {}
     for name, count in reasons:
         explained[name] = explained.get(name, 0) + int(count)
     assert explained == {name: different for name, (*_, different) in ROWS.items() if different}
+
+
+def test_every_plugin_of_coredns_is_installed():
+    assert {*PLUGINS} - {*installed()} == set()

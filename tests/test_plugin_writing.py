@@ -54,7 +54,7 @@ def test_the_old_file_stays(tmp_path, exists, fault, monkeypatch):
 
 
 def test_only_a_durable_file_waits_for_the_disk(tmp_path, monkeypatch):
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     replace_file(tmp_path / "file", [b""], is_durable=False)
     assert not synced

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from corepy.dns.names import from_text
 from corepy.plugin import Fallthrough, StartupError
 from corepy.testing import Recorder, helper_module, link, make_request, serve, until, with_handlers
-from corepy.zone import ZoneBuilder, polled_api, polled_copy
+from corepy.zone import ZoneBuilder, polled_api, polled_copy, polled_handler
 from corepy.zone.polled_api import PolledZone, PollError, ZoneIntake, hint_of_status
 from corepy.zone.polled_names import affected_names
 
@@ -211,7 +212,9 @@ def test_a_zone_that_the_api_does_not_have_refuses_the_start(caplog):
         assert (api.clients, api.closed) == (1, 1)
 
     run(scenario)
-    assert [it for it in caplog.records if "Z2" in it.message] == []
+    assert [it.message for it in caplog.records if it.levelname == "WARNING"] == [
+        "zone example. (Z2): no such hosted zone; there is no copy"
+    ]
 
 
 def test_a_zone_that_is_deleted_later_stays_served():
@@ -242,6 +245,27 @@ def test_an_unexpected_failure_costs_one_list(failure, caplog):
     assert len([it for it in caplog.records if it.exc_info]) == 1
 
 
+def test_a_cache_that_fails_does_not_end_the_lists(caplog):
+    async def forget(_):
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+        seen.append(None)
+
+    seen: list[None] = []
+
+    async def scenario():
+        api = API(Z1=[("www", 60, *A)])
+        async with running(polled(api, "Z1", refresh=0.001), forget) as handler:
+            api.put("Z1", ("www", 60, "A", "192.0.2.2"))
+            listed = api.lists
+            await until(lambda: api.lists > listed + 3)
+            assert (await answer(handler, "www.example."))[:2] == (0, ["192.0.2.2"])
+            assert not handler.copies[0].is_forgetting
+
+    run(scenario)
+    assert [str(it.exc_info[1]) for it in caplog.records if it.exc_info] == ["a bug"]
+
+
 def test_a_list_that_hangs_ends(monkeypatch):
     monkeypatch.setattr(polled_copy, "LONGEST_LIST", 0.001)
 
@@ -255,6 +279,18 @@ def test_a_list_that_hangs_ends(monkeypatch):
             assert "takes more than 0.001 s" in handler.copies[0].problem
 
     run(scenario)
+
+
+def test_the_handlers_of_a_generation_share_the_time_that_a_start_waits(monkeypatch):
+    first, reload = helpers.context_for(), helpers.context_for(replaces=True)
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr(polled_handler, "time", clock)
+    assert polled_handler._patience(first) == polled_handler.LONGEST_WAIT
+    assert polled_handler._patience(reload) == polled_handler.LONGEST_WAIT_AT_RELOAD
+    clock.monotonic = lambda: 102.0
+    assert polled_handler._patience(first) == polled_handler.LONGEST_WAIT - 2
+    clock.monotonic = lambda: 200.0
+    assert polled_handler._patience(first) == polled_handler.SHORTEST_WAIT
 
 
 def test_the_pause_that_the_api_asks_for_is_kept_within_bounds(monkeypatch):

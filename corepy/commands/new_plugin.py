@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.flags import Parser
-from corepy.loading.order import DIRECTIVES
 from corepy.loading.registry import find
 from corepy.release import DISTRIBUTION
 from corepy.scaffold.skeleton import write
@@ -42,9 +41,6 @@ and from another terminal:
 
 The code is in corepy_{name}/: handler.py answers, setup.py reads the Corefile.
 """
-_FIXED: Final = """
-CoreDNS has a plugin of this name, so its chain position is fixed: see corepy -plugins -order.
-"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,7 +58,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"corepy new-plugin: {problem}\n")
         return EXIT_FAILURE
     sys.stdout.write(_NEXT.format(folder=folder, name=name))
-    sys.stdout.write(_FIXED if name in DIRECTIVES else "")
     return EXIT_OK
 
 

@@ -17,13 +17,11 @@ import time
 from calendar import timegm
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from corepy.dns.constants import CLASS_IN, type_name
 from corepy.dns.names import to_text
 from corepy.dns.presentation import Record, RecordError, read_record
 from corepy.plugin.reading import read_file
+from corepy.zone.pem_keys import read_pem
 from corepy.zone.signing_keys import (
     EC_ALGORITHMS,
     ED25519,
@@ -171,7 +169,7 @@ def read_private(content: bytes, algorithm: int) -> object:
     `algorithm` is that of the public key, which the file of BIND must have, too.
     """
     if content.lstrip().startswith(_PEM):
-        return _read_pem(content)
+        return read_pem(content, algorithm)
     fields = _fields(content)
     if not _FORMAT.fullmatch(fields.get("Private-key-format", "")):
         raise BadKey("neither a private key in BIND's format, version 1, nor a PEM file")
@@ -184,13 +182,6 @@ def read_private(content: bytes, algorithm: int) -> object:
     if algorithm in EC_ALGORITHMS or algorithm == ED25519:
         return elliptic_key(algorithm, _secret(fields, _KEY_FIELD))
     raise unsupported(algorithm)
-
-
-def _read_pem(content: bytes) -> object:
-    try:
-        return load_pem_private_key(content, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
-        raise BadKey("the PEM file has no private key that is readable without password") from None
 
 
 def _fields(content: bytes) -> dict[str, str]:

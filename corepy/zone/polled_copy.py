@@ -140,19 +140,19 @@ class PolledCopy:
             async with asyncio.timeout(LONGEST_LIST):
                 await client.fetch(self.zone, intake)
             zone = await in_thread(partial(_built, intake, self.current))
+            self._report_refused(intake)
+            await self.succeed(zone, intake.refusals)
         except PollError as error:
             is_missing = isinstance(error, ZoneMissing)
             self._retry_after = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
             problem = str(error)
         except (OSError, ZoneError) as error:
             problem = _reason(error)
-        except Exception as error:  # an API must not be able to end the task
+        except Exception as error:  # neither an API nor a cache must be able to end the task
             if not self.problem:
                 self._log.exception("zone %s cannot be listed", self.zone)
             problem = describe(error)
         else:
-            self._report_refused(intake)
-            await self.succeed(zone, intake.refusals)
             return True
         self.is_missing = is_missing
         self._fail(problem)
@@ -161,13 +161,8 @@ class PolledCopy:
     def _fail(self, problem: str) -> None:
         """Count a failure, and log it unless it is that of the attempt before."""
         self._metrics.failed(self.zone)
-        refuses_start = self.is_missing and not self.tried.is_set()  # `PolledHandler` raises it
-        if problem != self.problem and not refuses_start:
-            fate = (
-                "queries get SERVFAIL until the first copy"
-                if self.current is None
-                else "the last copy stays in use"
-            )
+        if problem != self.problem:
+            fate = "there is no copy" if self.current is None else "the last copy stays in use"
             self._log.warning("zone %s: %s; %s", self.zone, problem, fate)
         self.problem = problem
 

@@ -7,13 +7,17 @@ ServeDNS; the same in azure and clouddns).
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
+
+from pluggy import PluginManager
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_NOT_READY
 from corepy.dns.names import to_text
-from corepy.plugin import LifecycleContext, StartupError, hookimpl, in_thread, lookup
+from corepy.plugin import LifecycleContext, StartupError, hookimpl, in_thread
 from corepy.zone.polled_names import affected_names
 from corepy.zone.polled_source import (
     PolledSettings,
@@ -22,10 +26,9 @@ from corepy.zone.polled_source import (
     leave_source,
     wait_until_tried,
 )
-from corepy.zone.replies import completed
 from corepy.zone.served import ServedZone, ServedZones
 from corepy.zone.zone_handler import ZoneHandler
-from corepy.zone.zone_lookup import Lookup, Match, Section
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +44,12 @@ LONGEST_WAIT: Final = 5.0
 LONGEST_WAIT_AT_RELOAD: Final = 30.0
 """Seconds that a start waits for the first copies, unless the API fails before. At a reload, the
 generation before answers meanwhile."""
+
+SHORTEST_WAIT: Final = 1.0
+"""Seconds for the copies of a handler when those of others have used up the time."""
+
+_deadlines: WeakKeyDictionary[PluginManager, float] = WeakKeyDictionary()
+"""The monotonic times until which generations wait, by their plugins."""
 
 _NOT_LOADED: Final = (EDE_NOT_READY, "")
 _NO_NAME: Final = frozenset((Match.NO_NAME, Match.EMPTY_NON_TERMINAL))
@@ -112,17 +121,7 @@ class PolledHandler(ZoneHandler):
         if found is None:
             reason = f"a copy of the zone {to_text(served.origin)} is not loaded"
             return request.error(c.SERVFAIL, reason, _NOT_LOADED)
-        chosen, result = found
-        if result.match in _NO_NAME and result.answer.count:
-            return self._complete_elsewhere(request, result)
-        return super()._answer(request, served, chosen)
-
-    async def _complete_elsewhere(self, request: Request, found: Lookup) -> Reply:
-        """Return an alias with the records of its target, which another copy may have."""
-        rest = await lookup(request, found.last)
-        if rest is not None and not rest.is_dropped and rest.rcode != c.REFUSED:
-            found.authority = Section()
-        return completed(request, found, rest)
+        return super()._answer(request, served, found[0])
 
     # -- copies (`corepy.zone.polled_copy.CopyMember`)
 
@@ -159,8 +158,7 @@ class PolledHandler(ZoneHandler):
             assert served is not None
             self._copies_of(served).append(copy)
             self.copy_changed(copy)
-        wait = LONGEST_WAIT_AT_RELOAD if context.replaces else LONGEST_WAIT
-        await wait_until_tried(self.copies, wait)
+        await wait_until_tried(self.copies, _patience(context))
         for copy in self.copies:
             if copy.is_missing and copy.current is None:
                 raise StartupError(f"zone {copy.zone}: {copy.problem}")
@@ -219,6 +217,14 @@ class PolledHandler(ZoneHandler):
         if problems:
             state["problem"] = "; ".join(problems)
         return state
+
+
+def _patience(context: LifecycleContext) -> float:
+    """Return the seconds for which a handler waits; all of a generation share the time."""
+    now = time.monotonic()
+    longest = LONGEST_WAIT_AT_RELOAD if context.replaces else LONGEST_WAIT
+    deadline = _deadlines.setdefault(context.plugins, now + longest)
+    return max(SHORTEST_WAIT, deadline - now)
 
 
 def _search(request: Request, copies: Sequence[PolledCopy]) -> tuple[Zone, Lookup] | None:

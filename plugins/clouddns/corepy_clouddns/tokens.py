@@ -253,6 +253,7 @@ def _remaining(moment: object) -> float:
     lifetime: else each page of a list would cost a token.
     """
     try:
+        # time of day: a token that ends too early or too late by it is refused, and replaced
         seconds = datetime.fromisoformat(str(moment)).timestamp() - time.time()
     except (ValueError, OverflowError):
         return USUAL_LIFETIME

@@ -127,7 +127,10 @@ class Prover:
             await self._add_ds()
         elif self._is_name_denied:
             encloser = await self._closest_encloser()
-            self._deny_name(encloser)
+            if encloser == self._name:
+                self._deny_type(is_cut=False)
+            else:
+                self._deny_name(encloser)
         else:
             self._deny_type(is_cut=await self._is_cut())
         deadlines = [it for it in self._deadlines if it is not None]
@@ -169,23 +172,26 @@ class Prover:
         return any(it.rtype == c.TYPE_NS and it.name == self._name for it in records.sets)
 
     async def _closest_encloser(self) -> bytes:
-        """Return the longest ancestor of the name that exists.
+        """Return the longest ancestor of the name that exists, or the name itself if it exists.
 
-        All ancestors of a name that exists exist, too (RFC 8020), so bisection finds it.
+        All ancestors of a name that exists exist, too (RFC 8020), so bisection finds it. The
+        queries are for addresses: a handler that has these may pass other types on to one that does
+        not know the name, as *hosts* does with PTR, and the proof would deny its addresses, too.
         """
         name = self._name
         first = len(name) - len(self._apex)
-        ancestors = [name[at:] for at in parent_offsets(name) if 0 < at <= first]
-        low, high = 0, len(ancestors) - 1  # the apex, the last one, exists
+        names = [name[at:] for at in parent_offsets(name) if at <= first]
+        low = 1 if self._request.qtype == c.TYPE_A else 0  # the reply for the name is NXDOMAIN
+        high = len(names) - 1  # the apex exists
         while low < high:
             middle = (low + high) // 2
-            asked = await self._ask(ancestors[middle], self._request.qtype)
-            is_alias = asked.find(ANSWER, ancestors[middle], c.TYPE_CNAME) is not None
+            asked = await self._ask(names[middle], c.TYPE_A)
+            is_alias = asked.find(ANSWER, names[middle], c.TYPE_CNAME) is not None
             if asked.rcode == c.NXDOMAIN and not is_alias:  # that of an alias is of its target
                 low = middle + 1
             else:
                 high = middle
-        return ancestors[low]
+        return names[low]
 
     @property
     def _apex(self) -> bytes:

@@ -331,6 +331,22 @@ def test_nsec3_does_not_deny_an_alias_without_target(files):
     assert f"{digest}.miek.nl." in [str(it.rname) for it in reply.auth]
 
 
+@pytest.mark.parametrize(
+    ("name", "rcode", "number"),
+    [("h.miek.nl.", 0, 1), ("x.h.miek.nl.", 3, 3), ("x.y.miek.nl.", 3, 3)],
+)
+def test_nsec3_does_not_deny_a_name_with_addresses(files, name, rcode, number):
+    """Or names above one: *hosts* passes PTR on, and *file* below it does not know the name."""
+    more: Any = {("h.miek.nl.", "A"): (["h.miek.nl. 60 IN A 192.0.2.1"], [], [], {})}
+    below = Below([], [NODATA], more, rcode=3)
+    reply = ask(handler(files, options="denial nsec3"), below, name, "PTR")
+    assert reply.header.rcode == rcode
+    owners = {str(it.rname)[:32] for it in reply.auth if it.rtype == NSEC3}
+    assert len(owners) == number
+    digest = NSEC3Parameters(0, b"").hash(from_text("h.miek.nl.")).decode()
+    assert (digest in owners) == ("h.miek" in name)  # matched, not covered
+
+
 def nsec3_types(record):
     return set(rdata_to_text(NSEC3, record.rdata.data).split()[5:])
 

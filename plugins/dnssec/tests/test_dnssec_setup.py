@@ -163,6 +163,35 @@ def test_a_key_in_both_forms(tmp_path, algorithm):
     assert "sign" not in repr(key)
 
 
+# From keymgr 3.2.6 of Knot DNS. The secret of the first one has 33 bytes, with a zero in front.
+KNOT = {
+    "P-256": (
+        "13 YK88bDPD47YJxcafT5gffmt9DqK6xB7Bp4Td+qD+q+K9pu2HV/2mTKf+N0+S6f3xubsfugS6Un8LeWNIVug8bA==",
+        "MIGUAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBHoweAIBAQQhAL3H0s6CtaTSQ3FNcXYPlfvq546aCJMWdM7aRfe5uswEoAoGCCqGSM49AwEHoUQDQgAEYK88bDPD47YJxcafT5gffmt9DqK6xB7Bp4Td+qD+q+K9pu2HV/2mTKf+N0+S6f3xubsfugS6Un8LeWNIVug8bA==",
+    ),
+    "P-384": (
+        "14 KYpLFrg5dOyq2aZm/D4hmXNS/k1xiz89O8tqUynJyJj/4KWqkM7IFLi6ZdYXBAqUlWXV5XPMCY8AUqdIM4TlMZ5M4Z9CpYuwRS0F3BZnM4UPvvTqaenIzlQh6sVUGxXI",
+        "MIG/AgEAMBAGByqGSM49AgEGBSuBBAAiBIGnMIGkAgEBBDA0kESUa1+5InRZw6zgwTksMfPCjayHICZAynyl+m6WspI6mIPiB6wDSGrWw/7UdoKgBwYFK4EEACKhZANiAAQpiksWuDl07KrZpmb8PiGZc1L+TXGLPz07y2pTKcnImP/gpaqQzsgUuLpl1hcECpSVZdXlc8wJjwBSp0gzhOUxnkzhn0Kli7BFLQXcFmczhQ++9Opp6cjOVCHqxVQbFcg=",
+    ),
+    "Ed25519": (
+        "15 KgrnC8H5GVyk6DAYCJrgKcGe778uWZOQ0V7cjnwys1M=",
+        "MC4CAQAwBQYDK2VwBCIEID6NyQ0e/DPs/WXwONvoqlcDK/5URf0pM0CfIxBAAW6r",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KNOT)
+def test_keys_of_knot(tmp_path, kind):
+    record, private = KNOT[kind]
+    (tmp_path / "K.key").write_text(f"example.org. DNSKEY 257 3 {record}\n")
+    lines = f"-----BEGIN PRIVATE KEY-----\n{private}\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "K.pem").write_text(lines)
+    assert read_key(tmp_path / "K").owner == from_text("example.org")
+    (tmp_path / "K.pem").write_text(lines.replace(private[:8], "AAAA" * 2))
+    with pytest.raises(KeyFileError, match="readable without password"):
+        read_key(tmp_path / "K")
+
+
 @pytest.mark.parametrize("algorithm", ["RSASHA256", "RSASHA512", "ECDSAP256SHA256", "ED25519"])
 def test_keys_of_bind(tmp_path, algorithm):
     made = subprocess.run(
@@ -282,6 +311,18 @@ FILES = st.one_of(
         lambda pairs: "\n".join(f"{name}: {value}" for name, value in pairs).encode()
     ),
     st.binary(max_size=80).map(lambda it: b"-----BEGIN PRIVATE KEY-----\n" + it),
+    # RFC 5958 and RFC 5915 in parts
+    st.lists(
+        st.sampled_from(
+            [b"0\x20", b"\2\1\0", b"0\0", b"\4\x20", b"0\x81\1", b"\2\1\1", b"\4\1\1", b""]
+        )
+    ).map(
+        lambda parts: (
+            b"-----BEGIN PRIVATE KEY-----\n"
+            + base64.b64encode(b"".join(parts))
+            + b"\n-----END PRIVATE KEY-----"
+        )
+    ),
 )
 
 

@@ -39,7 +39,7 @@ REPLIES = {
     "wildcards": ["q.w.example.org A", "*.w.example.org TXT", "q.v.example.org A"],
     "no data": ["www.example.org TXT", "ent.example.org A", "example.org HINFO", "host.example.org AAAA",
                 "q.w.example.org AAAA", "nodata.example.org TXT", "www.example.org CNAME",
-                "www.example.org DNAME", "www.example.org NSEC3"],
+                "www.example.org DNAME", "www.example.org NSEC3", "host.example.org PTR"],
     "no such name": ["nothing.example.org A", "a.b.c.nothing.example.org A", "y.x.ent.example.org A",
                      "dangling.example.org A", "zz.d.example.org A", "nothing.example.org DS"],
     "delegations": ["secure.example.org DS", "insecure.example.org DS", "www.example.org DS"],

@@ -56,7 +56,7 @@ With a load balancer, a connection of unlimited age would use one backend foreve
 """
 
 DIAL_TIMEOUT: Final = 4.0
-"""Timeout for connecting in seconds, including the TLS handshake."""
+"""Default of `StreamPool.dial_timeout`: seconds for connecting, including the TLS handshake."""
 
 REDIAL_PAUSE: Final = 0.1
 """Seconds after a failed connect during which queries fail without a new one.
@@ -249,6 +249,7 @@ class StreamPool:
         settings = upstream.settings
         idle = settings.max_idle_conns
         self._limit = min(make.most_connections, idle) if idle else make.most_connections
+        self.dial_timeout = DIAL_TIMEOUT
         self._expire = settings.expire
         self._streams: list[Stream] = []
         self._current: Stream | None = None
@@ -304,7 +305,7 @@ class StreamPool:
 
     async def _connect(self, stream: Stream) -> None:
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            async with asyncio.timeout(self.dial_timeout):
                 await stream.connect()
         except TimeoutError:
             self._cannot_connect(stream, NOT_CONNECTED)

@@ -140,6 +140,7 @@ class Client:
         target = Target("127.0.0.1", port, transport, server_name)
         self.pool = Pool(Settings(**(given | settings)), [target])
         (self.upstream,) = self.pool.upstreams
+        self.upstream.streams.dial_timeout = 60.0  # no test depends on the speed of handshakes
 
     def begin(self, name="a", *, with_edns=False):
         question = bytes((len(name),)) + name.encode() + b"\0\0\1\0\1"

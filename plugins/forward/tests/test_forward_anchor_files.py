@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.names import ROOT, from_text
@@ -212,6 +212,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(), st.lists(WORDS).map(lambda words: " ".join(words).encode())))
 def test_any_content_is_read_or_refused(content: bytes) -> None:
     with contextlib.suppress(AnchorError):

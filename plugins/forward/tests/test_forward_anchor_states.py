@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.names import ROOT, from_text
@@ -178,6 +178,13 @@ def test_the_number_of_keys_is_limited() -> None:
     assert OTHER in keys
 
 
+def test_a_configured_key_makes_no_room() -> None:
+    keys = {key(number): TrackedKey(MISSING, number) for number in range(MOST_KEYS)}
+    new = key(MOST_KEYS)
+    after = advance(keys, seen([key(9), new], [key(9)]), key(0).__eq__, NOW)
+    assert after.keys() ^ keys.keys() == {key(1), new}  # the next oldest one
+
+
 def test_a_pending_key_waits_anew_if_the_clock_is_before_its_first_sight() -> None:
     keys = {OTHER: TrackedKey(VALID, 0), KEY: TrackedKey(PENDING, NOW, NOW + 7)}
     again = advance(keys, seen([OTHER, KEY], [OTHER]), never, NOW - 100)
@@ -192,6 +199,7 @@ def test_hold_down_times_move_with_the_clock() -> None:
     assert shift(keys, 1000, NOW) == keys  # it began with a clock that was wrong
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from(
         [OTHER, KEY, REVOKED_KEY, key(1, 385), key(3), key(4, 256)])),
@@ -260,6 +268,9 @@ def test_the_state_file_is_written_and_read(tmp_path: Path) -> None:
     assert [it.name for it in tmp_path.iterdir()] == ["state"]
     path.write_bytes(b"")
     assert read_states(path).zones == {}
+    many = {key(number): TrackedKey(VALID, 0) for number in range(MOST_KEYS + 1)}
+    write_states(path, {ROOT: ZoneState(frozenset(), many)})
+    assert len(read_states(path).zones[ROOT].keys) == MOST_KEYS
 
 
 def replace_by_fifo(path: Path) -> None:
@@ -350,6 +361,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_any_content_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, value: object

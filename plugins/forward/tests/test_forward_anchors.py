@@ -26,7 +26,7 @@ from corepy_forward.validation.anchor_files import read_anchor_file
 from corepy_forward.validation.anchor_service import AnchorService
 from corepy_forward.validation.anchor_sources import AnchorSources
 from corepy_forward.validation.anchor_states import DAY, State
-from corepy_forward.validation.anchor_store import read_states
+from corepy_forward.validation.anchor_store import read_states, write_states
 from corepy_forward.validation.anchor_updates import AnchorKeeper
 from corepy_forward.validation.anchors import NegativeAnchor, TrustAnchors
 
@@ -418,6 +418,52 @@ def test_a_reload_and_an_upgrade_share_the_state(anchor_file: Path, clock: Clock
     asyncio.run(test())
 
 
+def test_a_revocation_is_kept_when_the_file_does_not_have_it(
+    anchor_file: Path, clock: Clock
+) -> None:
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        await server.check()
+        before = server.keeper.zones
+        server.keys = server.signers = [key(1, REVOKED)]
+        server.observe()
+        await server.check()
+        write_states(anchor_file.with_name("state"), before)  # a generation that knows less
+        server.failure = OSError("unreachable")
+        await server.check()
+        assert server.states == {1: State.REVOKED}
+        assert read_states(anchor_file.with_name("state")).zones == server.keeper.zones
+        await server.run(31)
+        assert server.states == {1: State.REMOVED}
+
+    asyncio.run(test())
+
+
+def test_changes_that_could_not_be_written_are_not_lost(
+    anchor_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def test() -> None:
+        server = Server(anchor_file, clock)
+        await server.check()
+        before = server.keeper.zones
+        monkeypatch.setattr(anchor_state_file, "write_states", fail)
+        server.keys = [ONE, TWO]
+        server.observe()
+        await server.check()
+        write_states(anchor_file.with_name("state"), before)
+        server.keeper.adopt(server.keeper.zones)  # as after a change of a file with anchors
+        await server.check()
+        assert server.states == {1: State.VALID, 2: State.PENDING}
+        monkeypatch.setattr(anchor_state_file, "write_states", write_states)
+        await server.check()
+        assert read_states(anchor_file.with_name("state")).zones == server.keeper.zones
+
+    asyncio.run(test())
+
+
 def test_a_zone_without_keys_has_no_anchor(anchor_file: Path, clock: Clock) -> None:
     """RFC 5011 section 5: once all keys were revoked, the anchor above the zone is used."""
 
@@ -429,6 +475,9 @@ def test_a_zone_without_keys_has_no_anchor(anchor_file: Path, clock: Clock) -> N
         await server.check()
         assert server.queries == 2  # the keys of the root, from which the zone is validated now
         assert "all trust anchors of example.org. were revoked" in server.problems
+        write_lines(anchor_file, f"test. DNSKEY {rdata_to_text(48, ONE)}")
+        await server.check()
+        assert "example.org" not in server.problems
 
     asyncio.run(test())
 
@@ -535,6 +584,7 @@ def test_a_damaged_state_file_is_written_anew(
         state.unlink()
         await again.check()
         await again.check()
+        assert again.states == {1: State.VALID}
         assert read_states(state).zones == again.keeper.zones
         assert len(caplog.records) == 1
 

@@ -13,7 +13,7 @@ RICH_NAMES = {
     "secure": [
         "www A", "WWW TXT", "alias A", "abroad A", "mail.redirected A", "www.child A", "child DS",
         "closer.wild TXT", "mail.ent A", "@ DNSKEY", "@ SOA", "@ MX", "@ DS", "long TXT", "www ANY",
-        "alias CNAME", "redirected DNAME", "x.child MX",
+        "alias CNAME", "redirected DNAME", "x.child MX", "*.wild A",
     ],
     "secure without opt-out": [
         "q.wild A", "a.b.wild TXT", "q.walias A", "q.wild MX", "missing A", "a.b.missing A",

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request
@@ -279,6 +279,7 @@ def corpus(world):
         yield chain, wires, {it: results[it] for it in secure}
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_no_change_makes_a_reply_secure_that_is_false(corpus, data):
     """Parts of genuine replies, in any combination, with changed bytes."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.form_error import FormError
@@ -103,6 +103,7 @@ DENIALS = {
 
 
 @pytest.mark.parametrize("kind", DENIALS)
+@settings(deadline=None)
 @given(contents=st.dictionaries(NAMES, KINDS, max_size=6), name=NAMES, data=st.data())
 def test_records_of_a_zone_prove_only_what_is_true(kind, contents, name, data):
     model = Model(contents)
@@ -130,6 +131,7 @@ def test_records_of_a_zone_prove_only_what_is_true(kind, contents, name, data):
 
 
 @pytest.mark.parametrize("kind", DENIALS)
+@settings(deadline=None)
 @given(contents=st.dictionaries(NAMES, KINDS, max_size=6), name=NAMES)
 def test_all_records_of_a_zone_prove_all_that_is_true(kind, contents, name):
     model = Model(contents)
@@ -146,6 +148,7 @@ def test_all_records_of_a_zone_prove_all_that_is_true(kind, contents, name):
             assert denial.no_data(name, rtype) is SECURE
 
 
+@settings(deadline=None)
 @given(contents=st.dictionaries(NAMES, KINDS, max_size=6), name=NAMES)
 def test_with_opt_out_what_does_not_exist_is_insecure(contents, name):
     """The insecure delegations have no records (RFC 5155 section 6)."""
@@ -171,6 +174,22 @@ def test_a_record_of_the_parent_does_not_deny_names_below_the_cut():
     denial = NSECDenial(ZONE, [(from_text("b.test"), rdata)])
     assert denial.no_ds(from_text("b.test")) is None
     assert denial.no_data(from_text("b.test"), DS) is None
+
+
+@pytest.mark.parametrize("types", [(NS,), (NS, DS), (DNAME,)])
+def test_a_hashed_record_of_the_parent_does_not_deny_names_below_the_cut(types):
+    model = Model({from_text("b.test"): types})
+    denial = nsec3_denial(list(model.nsec3()))
+    name = from_text("a.b.test")
+    assert denial.no_name(name) is None
+    assert denial.no_data(name, A) is None
+    assert denial.no_ds(name) is None
+
+
+def test_a_next_name_outside_the_zone_is_malformed():
+    rdata = from_text("a.other") + type_bitmap((NS, SOA))
+    with pytest.raises(FormError, match="outside the zone"):
+        NSECDenial(ZONE, [(ZONE, rdata)])
 
 
 def test_a_name_that_exists_only_to_be_denied():
@@ -210,6 +229,7 @@ def test_many_iterations_are_insecure():
     assert nsec3_denial([]).is_too_costly is None
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 65535), max_size=20), st.integers(0, 65535))
 def test_bitmaps(types, other):
     read = Types(type_bitmap(types))
@@ -217,6 +237,7 @@ def test_bitmaps(types, other):
     assert (other in read) == (other in types)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 65535))
 def test_readers_accept_any_bytes(data, rtype):
     owner = b"\x20" + b"0" * 32 + ZONE
@@ -239,6 +260,7 @@ def test_readers_accept_any_bytes(data, rtype):
             assert not key.has_signed(b"data", data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_messages_of_any_bytes(data):
     for wire in data, b"\0\0\x81\x80\0\1\0\3\0\2\0\1\1a\4test\0\0\1\0\1" + data:
@@ -272,10 +294,12 @@ class Signer:
 
         return cls(private, 13, public[1:], sign)
 
-    def set(self, name, *, begins, ends, ttl=300, labels=None, algorithm=None, tag=None):
+    def set(
+        self, name, *, begins, ends, ttl=300, labels=None, algorithm=None, tag=None, signed_as=None
+    ):
         made = RecordSet(from_text(name), A)
         made.rdatas, made.ttl = [b"\1\2\3\4"], 3600
-        data = signed_data(made.owner, A, ttl, made.rdatas)
+        data = signed_data(from_text(signed_as or name), A, ttl, made.rdatas)
         head = b"\0\1" + bytes((algorithm or self.key.algorithm, labels or data.labels))
         times = (it & 0xFFFFFFFF for it in (ttl, int(ends), int(begins)))
         head += b"".join(it.to_bytes(4, "big") for it in times)
@@ -323,6 +347,10 @@ def test_a_signature_must_fit_key_name_and_data(signer):
             prove(signer.set("a.test", **valid, **wrong), signer, now)
     with pytest.raises(Bogus, match="is for another name"):
         prove(signer.set("a.other", **valid), signer, now)
+    with pytest.raises(Bogus, match="has too few labels"):
+        prove(signer.set("a.test", **valid, signed_as="*"), signer, now)
+    wildcard = prove(signer.set("a.b.test", **valid, signed_as="*.test"), signer, now)
+    assert (wildcard.encloser, wildcard.is_expanded(from_text("a.b.test"))) == (ZONE, True)
     changed = signer.set("a.test", **valid)
     changed.rdatas = [b"\1\2\3\5"]
     with pytest.raises(Bogus, match="is invalid"):

@@ -26,8 +26,11 @@ class NomadError(OSError):
 
     @property
     def is_about_request(self) -> bool:
-        """Whether another address would give the same answer."""
-        return 400 <= self.status < 500 and self.status != _TOO_MANY
+        """Whether another address of the cluster would give the same answer.
+
+        Other errors below 500 come from a proxy, or from another program at the address.
+        """
+        return self.status in (400, 403)
 
     @property
     def lacks_permission(self) -> bool:

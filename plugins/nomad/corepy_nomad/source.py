@@ -48,9 +48,11 @@ Together they are few enough for several processes with one client address, of w
 100 connections by default (http_max_conns_per_client).
 """
 
-WAIT: Final = 60.0
+WAIT: Final = 40.0
 SHORT_WAIT: Final = 1.0
 """Seconds that a list waits for a change; the short one if more namespaces than `WATCHES` are used.
+
+Proxies end a request without a response after 50 or 60 seconds, and Nomad may add a sixteenth.
 """
 
 MOST_NAMESPACES: Final = 256

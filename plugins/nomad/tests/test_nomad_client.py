@@ -214,15 +214,17 @@ def test_failover_remembers_the_good_address(stub):
         assert client.address == stub.url
         run(client, "names", "default")
         assert len(stub.requests) == 2
-        stub.fault = always(500)
-        assert run(client, "instances", "default", "web")[0][0].address == "192.0.2.9"
-        assert client.address == other.url
+        for status in (500, 404, 301, 429):
+            client = client_of(stub.url, other.url)
+            stub.fault = always(status)
+            assert run(client, "instances", "default", "web")[0][0].address == "192.0.2.9"
+            assert client.address == other.url
         other.fault = always(403, b"Permission denied")  # another address would refuse it, too
         failure(client)
         assert client.address == other.url
         other.fault = always(body=b"<html>")
         failure(client)
-        assert client.address == REFUSED
+        assert client.address == stub.url
 
 
 def test_the_failures_of_all_addresses_are_shown_and_not_repeated(stub, monkeypatch):

@@ -114,7 +114,8 @@ def _code_and_message(response: Response) -> tuple[str, str]:
         root = read_xml(response.body)
     except ValueError:
         return "", ""
-    found = root.child("Error") or root
+    found = root.child("Errors") or root  # as EC2 and some stand-ins for AWS
+    found = found.child("Error") or found
     message = " ".join(found.text_of("Message").split())
     shown = "".join(each if each.isprintable() else "?" for each in message[:_LONGEST_MESSAGE])
     code = found.text_of("Code")[:60]

@@ -43,8 +43,9 @@ _NONE: Final = (
 class CredentialChain:
     """Finds credentials, and renews them before they expire."""
 
+    # time of day: AWS states the end of credentials by it
     def __init__(self, options: Options, now: Callable[[], float] = time.time) -> None:
-        """`now` is the time of day, because AWS states the end of credentials by it."""
+        """`now` is the time of day in seconds."""
         self._options = options
         self._now = now
         self._current: Credentials | None = None

@@ -62,7 +62,8 @@ class TokenService:
         if credentials is not None:
             region = self._region or partition_of("").region
             request = SignedRequest("POST", path, "", [("Host", target.authority), _FORM], body)
-            headers += sign(request, credentials, Scope(region, "sts"), time.time())  # time of day
+            now = time.time()  # time of day: a part of the signature
+            headers += sign(request, credentials, Scope(region, "sts"), now)
         session = session_for(target, self._environment.get("AWS_CA_BUNDLE"))
         try:
             response = await send(session, "POST", path, headers, body)

@@ -194,6 +194,12 @@ def test_refused_credentials_are_explained_without_secrets(code, seconds, proble
     assert api.KEYS[1] not in str(error)
 
 
+def test_errors_have_several_forms():
+    inner = b"<Error><Code>AccessDenied</Code><Message>No.</Message></Error>"
+    for body in (inner, b"<a>%s</a>" % inner, b"<a><Errors>%s</Errors></a>" % inner):
+        assert str(problem_of(http_response(body, 403))).startswith("AccessDenied: No.; allow")
+
+
 def test_keys_that_are_refused_are_found_anew(tmp_path):
     path = tmp_path / "credentials"
     path.write_text("[default]\naws_access_key_id = OLD\naws_secret_access_key = a\n")

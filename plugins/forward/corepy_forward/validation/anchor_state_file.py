@@ -51,7 +51,6 @@ class StateFile:
             return
         self._is_foreign, self._version = False, stored.version
         self._note("read", "")
-        self._keeper.is_changed = False
         if stored.zones or not self._keeper.zones:
             self._keeper.adopt(stored.zones)
         else:  # the file was removed or emptied, while the states in memory are complete

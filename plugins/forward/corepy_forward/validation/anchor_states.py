@@ -142,7 +142,7 @@ def _is_trusted(
 
 def _revoke(keys: Keys, seen: SeenKeys, is_configured: Callable[[bytes], bool], now: int) -> None:
     """Enter the keys that have signed their own revocation (RevBit)."""
-    for revoked in seen.signers.intersection(seen.keys):
+    for revoked in seen.signers:
         key = without_revocation(revoked)
         if key == revoked or _state(keys, key) in GONE:
             continue

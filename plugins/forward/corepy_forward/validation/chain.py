@@ -258,11 +258,6 @@ class Chain:
                 return None
         return None
 
-    def close(self) -> None:
-        """Stop all queries."""
-        for task in self._tasks.values():
-            task.cancel()
-
 
 def _retrieve(task: asyncio.Task[Entry]) -> None:
     """Take the exception of a task for which no client waits any more."""

@@ -84,13 +84,6 @@ class ValidatingForward(Forward):
         return state
 
     @hookimpl
-    def shutdown(self) -> None:
-        """Stop validating, watching, and close all sockets."""
-        self._outcomes.close()
-        self.chain.close()
-        super().shutdown()
-
-    @hookimpl
     def status(self) -> dict[str, Any] | None:
         """Return the state of the upstreams, and the number of zones whose facts are cached."""
         status = super().status()

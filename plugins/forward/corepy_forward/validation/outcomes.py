@@ -139,11 +139,6 @@ class Outcomes:
         metrics.VERDICTS.labels("secure" if is_secure else "insecure").inc()
         return Outcome(exchange, Composer(request, reply, message, validated))
 
-    def close(self) -> None:
-        """Stop all queries."""
-        for task in self._tasks.values():
-            task.cancel()
-
 
 def _failed(exchange: Exchange | None, problem: Bogus) -> Outcome:
     is_known = not isinstance(problem, Indeterminate)

@@ -6,6 +6,7 @@ The package `cryptography` verifies; this module decides which keys and sizes it
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -32,6 +33,9 @@ ED448: Final = 16
 ALGORITHMS: Final = frozenset((*RSA_ALGORITHMS, *EC_ALGORITHMS, ED25519, ED448))
 """The algorithms of signatures that are verified; others count as unsigned (RFC 4035 5.2)."""
 
+MOST_LOADED: Final = 512
+"""Keys that are kept as objects of OpenSSL, which take 3 KB each, for their next signature."""
+
 MOST_DS: Final = 32
 """DS records of a zone that are compared with its keys."""
 
@@ -49,21 +53,18 @@ _PKCS1: Final = padding.PKCS1v15()
 class ZoneKey:
     """One DNSKEY record of a zone that may verify signatures."""
 
-    __slots__ = ("_verify", "algorithm", "rdata", "tag")
+    __slots__ = ("algorithm", "rdata", "tag")
 
     def __init__(self, rdata: bytes) -> None:
         """Take rdata for which `flaw` is None."""
         self.rdata = rdata
         self.algorithm = rdata[3]
         self.tag = key_tag(rdata)
-        self._verify: Callable[[bytes, bytes], None] | None = None
 
     def has_signed(self, data: bytes, signature: bytes) -> bool:
         """Whether the signature, in the form of an RRSIG record, is that of this key for `data`."""
         try:
-            if self._verify is None:
-                self._verify = _verifier(self.algorithm, self.rdata[4:])
-            self._verify(signature, data)
+            _verifier(self.algorithm, self.rdata[4:])(signature, data)
         except (InvalidSignature, UnsupportedAlgorithm, ValueError, OverflowError):
             return False
         return True
@@ -125,6 +126,7 @@ def matches(owner: bytes, delegations: Iterable[bytes], rdata: bytes) -> bool:
     )
 
 
+@lru_cache(maxsize=MOST_LOADED)
 def _verifier(algorithm: int, public: bytes) -> Callable[[bytes, bytes], None]:
     """Return the function that checks a signature of data; raises ValueError for a bad key."""
     if algorithm in RSA_ALGORITHMS:
