@@ -89,11 +89,14 @@ def test_a_token_is_used_until_shortly_before_its_end(monkeypatch):
             made_token(value, 60.0)
 
 
+UNKNOWN_LIFETIMES: list[object] = [None, "x", "9" * 9, -1, True, 0, math.nan, []]
+
+
 @pytest.mark.parametrize(
     ("lifetime", "used"),
     [
         *((3599, 3299), ("3599", 3299), (1e300, 86100)),
-        *((it, 150) for it in (None, "x", "9" * 9, -1, True, 0, math.nan, [])),
+        *((lifetime, 150) for lifetime in UNKNOWN_LIFETIMES),
     ],
     ids=str,
 )

@@ -39,7 +39,7 @@ def from_text(text: str) -> bytes:
     """
     if text == ".":
         return ROOT
-    labels = _escaped_labels(text) if "\\" in text else _plain_labels(text)
+    labels = _escaped_labels(text) if "\\" in text else _encoded(text.removesuffix(".")).split(b".")
     wire = bytearray()
     for label in labels:
         if not label:
@@ -64,10 +64,6 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # JSON may contain it
         raise InvalidName(f"half of a surrogate pair in name {_shown(text)}") from None
-
-
-def _plain_labels(text: str) -> list[bytes]:
-    return _encoded(text.removesuffix(".")).split(b".")
 
 
 def _escaped_labels(text: str) -> list[bytes]:
