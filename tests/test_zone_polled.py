@@ -348,6 +348,9 @@ def test_a_list_has_bounds(monkeypatch):
         intake.refuse("x\n" * 100, "A", "reason")
     assert (len(intake.refused), intake.refusals) == (1, 3)
     assert "\n" not in "".join(intake.refused)
+    intake.refused.clear()
+    intake.add_text("a.example.", 1, "T" * 100_000, "x")
+    assert len("".join(intake.refused)) < 600
     with pytest.raises(PollError, match="more than 3 records"):
         intake.add(from_text("www.example."), 60, 1, b"\1\2\3\4")
     intake.begin_page(1)

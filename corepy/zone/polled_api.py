@@ -35,6 +35,8 @@ _HIGHEST_TTL: Final = 0x7FFFFFFF
 """Seconds (RFC 2181 section 8)."""
 
 _LONGEST_SHOWN: Final = 100
+_LONGEST_REASON: Final = 400
+"""Characters of a text from an API that are kept."""
 
 
 class PolledZone(NamedTuple):
@@ -150,7 +152,8 @@ class ZoneIntake:
         """Leave out a record."""
         self.refusals += 1
         if len(self.refused) < MOST_REPORTED:
-            self.refused[f"{_shown(owner)} {_shown(rtype)}: {problem}"] = None
+            reason = _shown(problem, _LONGEST_REASON)  # it may quote the record
+            self.refused[f"{_shown(owner)} {_shown(rtype)}: {reason}"] = None
 
     def build(self) -> Zone:
         """Return the zone; raises `ZoneError` if it has no SOA record."""
@@ -161,10 +164,10 @@ class ZoneIntake:
             raise ZoneError(f"{error}: {refused}" if refused else str(error)) from None
 
 
-def _shown(text: str) -> str:
-    """Return text from an API for a line of a log."""
-    shown = "".join(each if each.isprintable() else "?" for each in text[:_LONGEST_SHOWN])
-    return shown if len(text) <= _LONGEST_SHOWN else f"{shown}..."
+def _shown(text: str, most: int = _LONGEST_SHOWN) -> str:
+    """Return text from an API for a line of a log, shortened to `most` characters."""
+    shown = "".join(each if each.isprintable() else "?" for each in text[:most])
+    return shown if len(text) <= most else f"{shown}..."
 
 
 def hint_of_status(status: int) -> str:
