@@ -45,8 +45,8 @@ WATCHES: Final = 16
 CALLS: Final = 4
 """Requests at a time: for changes of namespaces, and for services.
 
-Together with those for unknown namespaces, they are few enough for several processes with one client address, of which Nomad accepts
-100 connections by default (http_max_conns_per_client).
+Together with those for unknown namespaces, they are few enough for several processes with one
+client address, of which Nomad accepts 100 connections by default (http_max_conns_per_client).
 """
 
 WAIT: Final = 40.0

@@ -41,7 +41,7 @@ def stub():
 
 
 class Member:
-    """A handler with the context of its generation, which records the names that are removed from caches."""
+    """A handler and its context, which records the names that are removed from caches."""
 
     zone = b"\7service\5nomad\0"
 
