@@ -44,7 +44,7 @@ def test_names_are_read_wherever_the_list_is_cut(names, cuts, space):
 def test_instances_are_read_wherever_they_are_cut(pairs, cuts):
     data = json.dumps([instance(*pair) for pair in pairs]).encode()
     found = fed(InstanceList(), data, [min(cut, len(data)) for cut in cuts])
-    assert found.instances == pairs
+    assert found.instances == list(dict.fromkeys(pairs))
     assert found.unusable == 0
 
 
@@ -119,6 +119,19 @@ def test_instances_that_are_unusable_do_not_concern_the_others():
     found = fed(InstanceList(), json.dumps(document).encode())
     assert found.instances == [("192.0.2.2", 0), ("host.example", 80)]
     assert found.unusable == len(odd)
+
+
+def test_a_description_is_bounded(monkeypatch):
+    monkeypatch.setattr(responses, "MOST_INSTANCES", 2)
+    document = [instance("192.0.2.1"), *(instance(f"192.0.2.{it}") for it in range(1, 9))]
+    found = fed(InstanceList(), json.dumps(document).encode())
+    assert found.instances == [("192.0.2.1", 8080), ("192.0.2.2", 8080)]
+
+
+def test_the_spellings_of_a_name_are_bounded(monkeypatch):
+    monkeypatch.setattr(responses, "MOST_SPELLINGS", 3)
+    found = fed(NameList("default"), list_of(["web", "Web", "wEb", "weB", "WEB", "wEb"]))
+    assert found.spellings == {"web": ("web", "Web", "wEb")}
 
 
 def test_a_list_of_names_is_bounded(monkeypatch):
