@@ -126,6 +126,8 @@ def _settings(controller: Controller, directive: Token | None, line: _Line) -> S
     token = line.token or environment.token
     if not _is_header(token):
         raise controller.error("NOMAD_TOKEN has characters that no token has", directive)
+    if not _is_header(environment.region):
+        raise controller.error("NOMAD_REGION has characters that no region has", directive)
     access = Access(token, environment.authorization, environment.region, line.filter)
     addresses = [_address(controller, it, it.text) for it in line.addresses]
     if not addresses:

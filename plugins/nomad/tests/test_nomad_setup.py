@@ -168,6 +168,9 @@ def test_the_environment(monkeypatch):
     monkeypatch.setenv("NOMAD_ADDR", "")
     monkeypatch.setenv("NOMAD_TOKEN", "a\n")
     assert refusal("nomad").message == "NOMAD_TOKEN has characters that no token has"
+    monkeypatch.setenv("NOMAD_TOKEN", "")
+    monkeypatch.setenv("NOMAD_REGION", "\udcff")
+    assert refusal("nomad").message == "NOMAD_REGION has characters that no region has"
 
 
 @pytest.mark.parametrize(
