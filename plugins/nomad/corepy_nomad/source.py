@@ -264,7 +264,7 @@ class Source:
 
     def drop(self, namespace: Namespace) -> None:
         """Forget a namespace that is not used any more."""
-        self.problems.solved(namespace.label)
+        self.problems.forget(namespace.label)
         self.namespaces.pop(namespace.label, None)
         task = self._followers.pop(namespace.label, None)
         if task is not None and task is not asyncio.current_task():

@@ -366,6 +366,29 @@ def test_unused_copies_are_forgotten(stub):
     run(check())
 
 
+def test_nothing_is_forgotten_while_nomad_is_away(stub, caplog):
+    async def check():
+        async with following_of(stub) as (source, _):
+            await load(source)
+            namespace = source.namespaces["default"]
+            stub.fault = lambda path, parameters: (500, {}, b"No cluster leader")
+            with stub.change():
+                pass
+            await until(lambda: source.problems.is_present)
+            namespace.copies["web"].used = namespace.used = -1e9
+            asked = len(stub.requests)
+            await until(lambda: len(stub.requests) > asked + 2)
+            assert set(source.namespaces) == {"default"}
+            assert set(namespace.copies) == {"web"}
+            namespace.confirmed = -1e9  # after a day it answers no query
+            await until(lambda: not source.namespaces)
+            assert not source.problems.is_present
+
+    caplog.set_level("INFO")
+    run(check())
+    assert not any("is read again" in it for it in caplog.messages)
+
+
 def test_the_number_of_copies_is_bounded(stub, monkeypatch):
     async def check():
         monkeypatch.setattr(namespaces, "MOST_COPIES", 10)
