@@ -42,7 +42,7 @@ LARGEST: Final = 64 << 20
 """Bytes of a response."""
 
 PORTION: Final = 8192
-"""Bytes that are decoded in one turn of the event loop."""
+"""Bytes that are decoded in one turn of the event loop, of all responses together."""
 
 PAUSE: Final = 1.0
 """Seconds for which requests fail at once after no address could be reached."""
@@ -95,6 +95,7 @@ class NomadClient:
             )
             for it in addresses
         ]
+        self._decoding = asyncio.Lock()
         self._current = 0
         self._unreachable: tuple[float, str] = (0.0, "")
         """Until when requests fail at once, and why."""
@@ -226,7 +227,7 @@ class NomadClient:
         """Read a whole response into `found`; raises `OSError`."""
         try:
             async with answered.response, asyncio.timeout(LONGEST_RESPONSE):
-                await _read_into(found, answered.response)
+                await self._read_into(found, answered.response)
         except TimeoutError as error:
             reason = str(error) or f"the response takes more than {LONGEST_RESPONSE:g} s"
         except OSError as error:
@@ -238,25 +239,26 @@ class NomadClient:
         self._fail_over(answered.number)
         raise OSError(f"{self._addresses[answered.number]}: {reason}"[:LONGEST_REASON])
 
-
-async def _read_into(found: NameList | InstanceList | None, response: StreamedResponse) -> None:
-    """Read a response to its end; raises ValueError if it is malformed, or `OSError`."""
-    size = 0
-    while data := await response.read(TIMEOUT):
-        size += len(data)
-        if size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST} bytes")
+    async def _read_into(
+        self, found: NameList | InstanceList | None, response: StreamedResponse
+    ) -> None:
+        """Read a response to its end; raises ValueError if it is malformed, or `OSError`."""
+        size = 0
+        while data := await response.read(TIMEOUT):
+            size += len(data)
+            if size > LARGEST:
+                raise ValueError(f"it has more than {LARGEST} bytes")
+            if found is not None:
+                await self._feed(found, data)
         if found is not None:
-            await _feed(found, data)
-    if found is not None:
-        found.finish()
+            found.finish()
 
-
-async def _feed(found: NameList | InstanceList, data: bytes) -> None:
-    """Decode data in portions of less than a millisecond; raises ValueError."""
-    for at in range(0, len(data), PORTION):
-        found.feed(data[at : at + PORTION])
-        await asyncio.sleep(0)
+    async def _feed(self, found: NameList | InstanceList, data: bytes) -> None:
+        """Decode data in portions of about a millisecond; raises ValueError."""
+        for at in range(0, len(data), PORTION):
+            async with self._decoding:
+                found.feed(data[at : at + PORTION])
+                await asyncio.sleep(0)
 
 
 def _index_of(response: StreamedResponse) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -204,6 +205,21 @@ def test_a_response_that_is_cut_off(stub):
 def test_a_response_that_is_too_long(stub, monkeypatch):
     monkeypatch.setattr(client_module, "LARGEST", 10)
     assert "it has more than 10 bytes" in str(failure(client_of(stub.url)))
+
+
+def test_responses_are_decoded_in_turn(monkeypatch):
+    async def decode():
+        client, turn, fed = client_of(REFUSED), 0, []
+        reader = SimpleNamespace(feed=lambda data: fed.append(turn))
+        tasks = [asyncio.create_task(client._feed(reader, b"abc")) for _ in range(3)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            turn += 1
+        return fed
+
+    monkeypatch.setattr(client_module, "PORTION", 1)
+    fed = asyncio.run(decode())
+    assert len(set(fed)) == len(fed) == 9
 
 
 def test_a_response_that_trickles(stub, monkeypatch):

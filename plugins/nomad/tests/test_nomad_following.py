@@ -287,7 +287,10 @@ def test_queries_for_random_namespaces_are_bounded(stub, monkeypatch):
         monkeypatch.setattr(source_module, "LONGEST_WAIT", 0.01)
         monkeypatch.setattr(unknown_namespaces, "MOST_WAITING", 5)
         ended = threading.Event()
+        order: list[str] = []
         async with following_of(stub) as (source, _):
+            names = source.client.names
+            source.client.names = lambda label, *more: order.append(label) or names(label, *more)
             await until(lambda: source.is_ready)
             stub.fault = lambda path, parameters: ended.wait(60) and None
             outcomes = await asyncio.gather(*(source.load(f"n{n}", "a") for n in range(20)))
@@ -302,8 +305,7 @@ def test_queries_for_random_namespaces_are_bounded(stub, monkeypatch):
             await asyncio.sleep(0)
             ended.set()
             assert isinstance(await query, Answers)
-            asked = [it.get("namespace") for path, it in stub.requests if path == "/v1/services"]
-            assert asked[2] == "new"  # before the four that wait
+            assert order[:4] == ["n0", "n1", "n2", "new"]  # not after all that wait
             await until(lambda: not source._reads)
 
     run(check())
@@ -462,9 +464,11 @@ def test_a_query_that_waits_while_the_copy_is_closed(stub):
         async with following_of(stub) as (source, _):
             await until(lambda: source.is_ready)
             stub.fault = lambda path, parameters: ended.wait(60) and None
-            query = asyncio.create_task(source.load("default", "web"))
-            await until(lambda: len(stub.requests) > 1)
-        assert await query == Failure("Nomad does not respond in time")
+            queries = [asyncio.create_task(source.load(f"n{n}", "web")) for n in range(4)]
+            await until(lambda: len(stub.requests) > 2)
+            assert len(source._unknown.turns._waiting) == 2
+        slow = Failure("Nomad does not respond in time")
+        assert await asyncio.gather(*queries) == [slow] * 4
         ended.set()
 
     run(check())
