@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.testing import helper_module
@@ -13,6 +13,7 @@ from corepy_nomad.responses import InstanceList, NameList
 
 instance = helper_module(__file__, "nomad_stub").instance
 
+QUIET = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 LABELS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9-]{0,20}\Z")
 CUTS = st.lists(st.integers(0, 400), max_size=5)
 
@@ -31,6 +32,7 @@ def list_of(names, namespace="default"):
     return json.dumps([{"Namespace": namespace, "Services": services}]).encode()
 
 
+@QUIET
 @given(st.lists(LABELS, max_size=8), CUTS, st.sampled_from(["", " ", "\n\t"]))
 def test_names_are_read_wherever_the_list_is_cut(names, cuts, space):
     data = space.encode() + list_of(names) + space.encode()
@@ -40,6 +42,7 @@ def test_names_are_read_wherever_the_list_is_cut(names, cuts, space):
         assert name in responses.spellings_of(name.lower(), found.spellings)
 
 
+@QUIET
 @given(st.lists(st.tuples(LABELS, st.integers(0, 65535)), max_size=5), CUTS)
 def test_instances_are_read_wherever_they_are_cut(pairs, cuts):
     data = json.dumps([instance(*pair) for pair in pairs]).encode()
@@ -103,6 +106,7 @@ def test_malformed_instances(data):
         fed(InstanceList(), data)
 
 
+@QUIET
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     for reader in (NameList("default"), InstanceList()):
