@@ -293,6 +293,21 @@ def test_a_connection_that_is_closed_within_the_tls_handshake_has_a_reason():
     run(main)
 
 
+@pytest.mark.parametrize("name", [".example", "a..example", "a" * 64, "\xff" * 64])
+def test_a_name_of_the_server_that_no_host_has(name):
+    async def client_tls():
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    async def main():
+        async with session_with() as (_, raw):
+            target = HTTPTarget("https", "127.0.0.1", raw.port, "")
+            session = HTTPSession(target, tls=client_tls, server_name=name)
+            with pytest.raises(OSError, match="is not a host name"):
+                await session.request("GET", "/", timeout=TIMEOUT)
+
+    run(main)
+
+
 def test_an_error_of_asyncio_without_a_text_gets_one():
     assert "during the TLS handshake" in str(without_address(ConnectionResetError()))
 

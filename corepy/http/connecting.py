@@ -38,7 +38,7 @@ async def connect(
     """
     addresses = await resolve(host, port)
     failure: OSError = ConnectionError("the name has no addresses")
-    name = (server_name or host) if tls is not None else None
+    name = _checked(server_name or host) if tls is not None else None
     for address in addresses:
         try:
             async with asyncio.timeout(timeout / (len(addresses) + 1)):
@@ -48,6 +48,15 @@ async def connect(
         except OSError as error:
             failure = without_address(error)
     raise failure
+
+
+def _checked(name: str) -> str:
+    """Return a name that TLS accepts; raises OSError before a socket is open, which would leak."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        raise OSError(f"{name!r} is not a host name") from None
+    return name
 
 
 async def connect_unix(path: str, timeout: float) -> Streams:

@@ -31,6 +31,10 @@ TIMEOUT: Final = 5.0
 TIMEOUT_OF_SEVERAL: Final = 2.0
 """As `TIMEOUT` for a response, if there are other addresses, so that a query gets their answer."""
 
+LONGEST_RESPONSE: Final = 300.0
+"""Seconds for a whole response, so that one that trickles ends, but a long one is read on a busy
+machine."""
+
 JITTER: Final = 16
 """Nomad makes a wait longer by at most this part of it."""
 
@@ -38,7 +42,7 @@ LARGEST: Final = 64 << 20
 """Bytes of a response."""
 
 PORTION: Final = 8192
-"""Bytes that are decoded in one turn of the event loop."""
+"""Bytes that are decoded in one turn of the event loop, of all responses together."""
 
 PAUSE: Final = 1.0
 """Seconds for which requests fail at once after no address could be reached."""
@@ -46,6 +50,13 @@ PAUSE: Final = 1.0
 LARGEST_ERROR: Final = 4096
 LONGEST_REASON: Final = 600
 LARGEST_INDEX: Final = (1 << 64) - 1
+
+
+class _Answered(NamedTuple):
+    """A successful response, and the number of its address."""
+
+    response: StreamedResponse
+    number: int
 
 
 class Names(NamedTuple):
@@ -84,6 +95,7 @@ class NomadClient:
             )
             for it in addresses
         ]
+        self._decoding = asyncio.Lock()
         self._current = 0
         self._unreachable: tuple[float, str] = (0.0, "")
         """Until when requests fail at once, and why."""
@@ -106,12 +118,12 @@ class NomadClient:
         The right to read the answer is not needed.
         """
         try:
-            response = await self._get("/v1/agent/self", {})
+            answered = await self._get("/v1/agent/self", {})
         except NomadError as error:
             if error.lacks_permission:
                 return
             raise
-        response.close()
+        answered.response.close()
 
     async def names(self, namespace: str, index: int = 0, wait: float = 0.0) -> Names:
         """Return the names of the services in a namespace.
@@ -123,12 +135,12 @@ class NomadClient:
         if index:
             parameters |= {"index": str(index), "wait": f"{wait * 1000:.0f}ms"}
         longer = wait * (1 + 1 / JITTER) if index else 0.0
-        response = await self._get("/v1/services", parameters, longer)
-        answered = time.monotonic()
-        reached = _index_of(response)
+        answered = await self._get("/v1/services", parameters, longer)
+        began = time.monotonic()
+        reached = _index_of(answered.response)
         found = None if index and reached == index else NameList(namespace)
-        await self._read(response, found)
-        return Names(reached, found, answered)
+        await self._read(answered, found)
+        return Names(reached, found, began)
 
     async def instances(self, namespace: str, name: str) -> tuple[Sequence[Instance], int]:
         """Return the instances of a service, and the number of those that are unusable.
@@ -138,16 +150,16 @@ class NomadClient:
         parameters = {"namespace": namespace}
         if self._access.filter:
             parameters["filter"] = self._access.filter
-        response = await self._get(f"/v1/service/{quote(name, safe='')}", parameters)
+        answered = await self._get(f"/v1/service/{quote(name, safe='')}", parameters)
         found = InstanceList()
-        await self._read(response, found)
+        await self._read(answered, found)
         return found.instances, found.unusable
 
     # -- requests
 
     async def _get(
         self, path: str, parameters: Mapping[str, str], longer: float = 0.0
-    ) -> StreamedResponse:
+    ) -> _Answered:
         """Return the successful response to a request, from any of the addresses.
 
         Nomad may wait for `longer` seconds before it answers.
@@ -163,7 +175,7 @@ class NomadClient:
         for _ in self._sessions:
             current = self._current
             try:
-                return await self._get_from(current, target, timeout)
+                return _Answered(await self._get_from(current, target, timeout), current)
             except NomadError as error:
                 if error.is_about_request:
                     raise
@@ -211,34 +223,42 @@ class NomadClient:
             headers.append(("Authorization", access.authorization))
         return headers
 
-    async def _read(
-        self, response: StreamedResponse, found: NameList | InstanceList | None
-    ) -> None:
+    async def _read(self, answered: _Answered, found: NameList | InstanceList | None) -> None:
         """Read a whole response into `found`; raises `OSError`."""
+        try:
+            async with answered.response, asyncio.timeout(LONGEST_RESPONSE):
+                await self._read_into(found, answered.response)
+        except TimeoutError as error:
+            reason = str(error) or f"the response takes more than {LONGEST_RESPONSE:g} s"
+        except OSError as error:
+            reason = str(error)
+        except ValueError as error:
+            reason = f"the response is malformed: {error}"
+        else:
+            return
+        self._fail_over(answered.number)
+        raise OSError(f"{self._addresses[answered.number]}: {reason}"[:LONGEST_REASON])
+
+    async def _read_into(
+        self, found: NameList | InstanceList | None, response: StreamedResponse
+    ) -> None:
+        """Read a response to its end; raises ValueError if it is malformed, or `OSError`."""
         size = 0
-        async with response:
-            try:
-                while data := await response.read(TIMEOUT):
-                    size += len(data)
-                    if size > LARGEST:
-                        raise ValueError(f"it has more than {LARGEST} bytes")
-                    if found is not None:
-                        await _feed(found, data)
-                if found is not None:
-                    found.finish()
-            except (OSError, ValueError) as error:
-                address = self.address
-                self._fail_over(self._current)
-                is_malformed = isinstance(error, ValueError)
-                reason = f"the response is malformed: {error}" if is_malformed else str(error)
-                raise OSError(f"{address}: {reason}"[:LONGEST_REASON]) from None
+        while data := await response.read(TIMEOUT):
+            size += len(data)
+            if size > LARGEST:
+                raise ValueError(f"it has more than {LARGEST} bytes")
+            if found is not None:
+                await self._feed(found, data)
+        if found is not None:
+            found.finish()
 
-
-async def _feed(found: NameList | InstanceList, data: bytes) -> None:
-    """Decode data in portions of less than a millisecond; raises ValueError."""
-    for at in range(0, len(data), PORTION):
-        found.feed(data[at : at + PORTION])
-        await asyncio.sleep(0)
+    async def _feed(self, found: NameList | InstanceList, data: bytes) -> None:
+        """Decode data in portions of about a millisecond; raises ValueError."""
+        for at in range(0, len(data), PORTION):
+            async with self._decoding:
+                found.feed(data[at : at + PORTION])
+                await asyncio.sleep(0)
 
 
 def _index_of(response: StreamedResponse) -> int:

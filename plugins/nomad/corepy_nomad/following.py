@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.http.backoff import Backoff
 from corepy_nomad.errors import NomadError
+from corepy_nomad.namespaces import LONGEST_STALE
 from corepy_nomad.problems import LOG
 
 if TYPE_CHECKING:
@@ -78,12 +79,21 @@ class Follower:
         self._backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
 
     async def run(self) -> None:
-        """Follow the namespace until it is not used any more."""
-        idle = self._host.idle
-        while time.monotonic() - self.namespace.used < idle:
-            self.namespace.drop_unused(idle)
+        """Follow the namespace until it is not used any more.
+
+        After a failure nothing is forgotten, because it cannot be read again.
+        """
+        namespace, idle = self.namespace, self._host.idle
+        while time.monotonic() - namespace.used < idle or self._is_away():
+            if not self._is_away():
+                namespace.drop_unused(idle)
             await asyncio.sleep(await self.turn())
-        self._host.drop(self.namespace)
+        self._host.drop(namespace)
+
+    def _is_away(self) -> bool:
+        """Return whether Nomad cannot be read, but the copy still answers queries."""
+        is_kept = time.monotonic() - self.namespace.confirmed <= LONGEST_STALE
+        return is_kept and self._host.problems.concerns(self.namespace.label)
 
     async def turn(self) -> float:
         """Wait for a change and take it; return the seconds to rest."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NOT_READY, EDE_PROHIBITED
 from corepy.dns.names import is_subdomain, labels_of, to_text
+from corepy.net.connection_limit import client_of
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
@@ -107,7 +108,8 @@ class Nomad(FastHandler, ExplainedHandler):
 
     async def _load(self, request: Request, namespace: str, service: str | None) -> Reply:
         assert self.source is not None
-        answer: Any = self._answer(request, await self.source.load(namespace, service), namespace)
+        outcome = await self.source.load(namespace, service, client_of(request.client))
+        answer: Any = self._answer(request, outcome, namespace)
         reply: Reply = await answer if hasattr(answer, "__await__") else answer
         return reply
 
@@ -171,7 +173,8 @@ class Nomad(FastHandler, ExplainedHandler):
         parts = self._parts(name)
         if parts is None or self.source is None:
             return None
-        outcome = self.source.find(*parts) or await self.source.load(*parts)
+        client = client_of(request.client)
+        outcome = self.source.find(*parts) or await self.source.load(*parts, client)
         if not isinstance(outcome, Answers):
             return () if outcome is Denial.NO_DATA else None
         return [Service(name, it.address, it.port, ttl=outcome.ttl) for it in outcome.instances]

@@ -33,6 +33,10 @@ class Problems:
         if text is not None and text not in self._texts.values():
             LOG.info("Nomad is read again; the problem was: %s", text)
 
+    def forget(self, scope: str) -> None:
+        """Remove a problem that does not matter any more."""
+        self._texts.pop(scope, None)
+
     def not_followed(self, namespace: str, text: str) -> None:
         """Record that a namespace cannot be read for which a client has asked.
 

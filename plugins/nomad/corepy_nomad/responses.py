@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 MOST_NAMES: Final = 1_000_000
 """Services of one namespace."""
 
+MOST_SPELLINGS: Final = 16
+"""Services whose names differ only in capitals; further ones are ignored."""
+
+MOST_INSTANCES: Final = 5000
+"""Different instances of one service; further ones are ignored, as a reply cannot have them."""
+
 LONGEST_LABEL: Final = 63
 """Characters of a service's name; a longer one cannot be a label of a domain name."""
 
@@ -93,7 +99,7 @@ class NameList:
             return
         key = name.lower()
         others = self.spellings.get(key) or ((key,) if key in self.names else ())
-        found = tuple(dict.fromkeys((*others, name)))
+        found = tuple(dict.fromkeys((*others, name)))[:MOST_SPELLINGS]
         if found != (key,):
             self.spellings[key] = found
         self.names.add(key)
@@ -107,9 +113,14 @@ class InstanceList:
     def __init__(self) -> None:
         self._items = JSONItems("items")
         self._opening = _OPENING
-        self.instances: list[Instance] = []
+        self._found: dict[Instance, None] = {}
         self.unusable = 0
         """Instances without an address and a port that records can have."""
+
+    @property
+    def instances(self) -> list[Instance]:
+        """The instances that are usable, each once."""
+        return list(self._found)
 
     def feed(self, data: bytes) -> None:
         """Read a portion; raises ValueError if it is malformed."""
@@ -129,8 +140,8 @@ class InstanceList:
             instance = _instance_of(item)
             if instance is None:
                 self.unusable += 1
-            else:
-                self.instances.append(instance)
+            elif len(self._found) < MOST_INSTANCES:
+                self._found[instance] = None
 
 
 def _instance_of(item: Mapping[str, Any]) -> Instance | None:

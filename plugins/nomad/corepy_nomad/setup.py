@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from corepy.dns.names import InvalidName, from_text, lower
+from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
 from corepy.http.http_client import HTTPTarget, parse_url
 from corepy.plugin import Mistakes, parse_integer
 from corepy_nomad.access import Access, Address
@@ -30,6 +30,7 @@ LONGEST_TTL: Final = 3600
 _LONGEST_PATH: Final = 107
 """Bytes of the path of a socket (unix(7))."""
 
+_FILTER_HINT: Final = "filter FILTER, with quotation marks if it has spaces"
 _TTL_HINT: Final = f"a number of seconds from 0 to {LONGEST_TTL}, such as 30"
 
 
@@ -52,6 +53,7 @@ def setup(controller: Controller) -> None:
         line = _Line()
         _parse_options(controller, line)
         if is_first:
+            _warn_of_other_zone(controller, directive, zone)
             controller.add_handler(Nomad(_settings(controller, directive, line), zone))
         else:
             controller.warn("only the first nomad of a block has an effect", directive)
@@ -71,6 +73,15 @@ def _zone(controller: Controller) -> bytes:
         raise controller.error(f"invalid zone: {error}", words[0]) from None
 
 
+def _warn_of_other_zone(controller: Controller, directive: Token | None, zone: bytes) -> None:
+    """Warn of a zone that no query in the server block can be in."""
+    served = controller.config.zones
+    origins = [from_text(it) for it in served]
+    if not any(is_subdomain(zone, it) or is_subdomain(it, zone) for it in origins):
+        message = f"no query for {to_text(zone)} reaches this server block"
+        controller.warn(message, directive, f"name its zone: nomad {served[0]}")
+
+
 def _parse_options(controller: Controller, line: _Line) -> None:
     """Parse the block; as in CoreDNS, options may have capitals."""
     table = _options(controller, line)
@@ -87,7 +98,7 @@ def _parse_options(controller: Controller, line: _Line) -> None:
 def _options(controller: Controller, line: _Line) -> Mapping[str, Callable[[], None]]:
     return {
         "address": lambda: line.addresses.extend(controller.arguments(1, hint="address URL...")),
-        "filter": lambda: setattr(line, "filter", controller.argument("filter FILTER").text),
+        "filter": lambda: setattr(line, "filter", controller.argument(_FILTER_HINT).text),
         "token": lambda: setattr(line, "token", _token(controller)),
         "ttl": lambda: setattr(line, "ttl", _ttl(controller)),
     }
@@ -126,6 +137,8 @@ def _settings(controller: Controller, directive: Token | None, line: _Line) -> S
     token = line.token or environment.token
     if not _is_header(token):
         raise controller.error("NOMAD_TOKEN has characters that no token has", directive)
+    if not _is_header(environment.region):
+        raise controller.error("NOMAD_REGION has characters that no region has", directive)
     access = Access(token, environment.authorization, environment.region, line.filter)
     addresses = [_address(controller, it, it.text) for it in line.addresses]
     if not addresses:

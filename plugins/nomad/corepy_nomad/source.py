@@ -12,7 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from corepy.http.backoff import Backoff
@@ -22,12 +22,14 @@ from corepy_nomad.client import NomadClient
 from corepy_nomad.errors import NomadError
 from corepy_nomad.following import FIRST_PAUSE, LAST_PAUSE, Follower
 from corepy_nomad.forgetting import Forgetter
-from corepy_nomad.labels import Labels
 from corepy_nomad.namespaces import Denial, Failure, Namespace
 from corepy_nomad.problems import LOG, Problems
 from corepy_nomad.tls import TLSSettings, create_context
+from corepy_nomad.unknown_namespaces import UnknownNamespaces
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from corepy.plugin import LifecycleContext
     from corepy_nomad.forgetting import Member
     from corepy_nomad.namespaces import Outcome
@@ -41,11 +43,10 @@ UNUSED: Final = 120.0
 
 WATCHES: Final = 16
 CALLS: Final = 4
-FIRST_CALLS: Final = 2
-"""Requests at a time: for changes of namespaces, for services, and for unknown namespaces.
+"""Requests at a time: for changes of namespaces, and for services.
 
-Together they are few enough for several processes with one client address, of which Nomad accepts
-100 connections by default (http_max_conns_per_client).
+Together with those for unknown namespaces, they are few enough for several processes with one
+client address, of which Nomad accepts 100 connections by default (http_max_conns_per_client).
 """
 
 WAIT: Final = 40.0
@@ -58,9 +59,6 @@ Proxies end a request without a response after 50 or 60 seconds, and Nomad may a
 MOST_NAMESPACES: Final = 256
 MOST_READS: Final = 1000
 """Services that are read for the first time at once; queries for further ones fail."""
-
-MOST_FIRST_READS: Final = 50
-"""As `MOST_READS`, for unknown namespaces."""
 
 REMEMBERED: Final = 10.0
 """Seconds for which a namespace is not asked for again that has no services or is refused."""
@@ -103,8 +101,7 @@ class Source:
         self.idle = UNUSED + settings.ttl
         self.watches = asyncio.Semaphore(WATCHES)
         self._calls = asyncio.Semaphore(CALLS)
-        self._first_calls = asyncio.Semaphore(FIRST_CALLS)
-        self._labels = Labels()
+        self._unknown = UnknownNamespaces()
         self._reads: dict[tuple[str, str | None], asyncio.Task[Outcome | None]] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._probe = asyncio.create_task(self._probe_until_ready(), name="probe Nomad")
@@ -127,51 +124,60 @@ class Source:
         known = self.namespaces.get(namespace)
         if known is not None:
             return known.find(service, now)
-        return self._labels.find(namespace, now)
+        return self._unknown.find(namespace, now)
 
-    async def load(self, namespace: str, service: str | None) -> Outcome:
-        """Return the answer for a service, or for a namespace itself, after asking Nomad."""
+    async def load(self, namespace: str, service: str | None, client: bytes = b"") -> Outcome:
+        """Return the answer for a service, or for a namespace itself, after asking Nomad.
+
+        `client`, from `client_of`, has a share of the requests for unknown namespaces.
+        """
         deadline = time.monotonic() + LONGEST_WAIT
         if namespace not in self.namespaces:
-            outcome = await self._wait_for(namespace, None, deadline)
+            outcome = await self._wait_for(namespace, None, client, deadline)
             if outcome is not None:
                 return outcome
         outcome = self.find(namespace, service)
         if outcome is None and service is not None:
-            outcome = await self._wait_for(namespace, service, deadline)
+            outcome = await self._wait_for(namespace, service, client, deadline)
         return outcome or _SLOW
 
     async def _wait_for(
-        self, namespace: str, service: str | None, deadline: float
+        self, namespace: str, service: str | None, client: bytes, deadline: float
     ) -> Outcome | None:
         """Return the result of a task that reads something, which all queries for it share."""
         key = namespace, service
         task = self._reads.get(key)
         if task is None:
-            if self._has_too_many_reads(namespace, service):
+            reading = self._begin(namespace, service, client)
+            if reading is None:
                 return _BUSY
-            task = self._reads[key] = asyncio.create_task(self._read(*key), name="read Nomad")
+            task = self._reads[key] = asyncio.create_task(reading, name="read Nomad")
             task.add_done_callback(lambda _: self._reads.pop(key, None))
         done, _ = await asyncio.wait((task,), timeout=max(0.0, deadline - time.monotonic()))
         return task.result() if done and not task.cancelled() else _SLOW
 
-    def _has_too_many_reads(self, namespace: str, service: str | None) -> bool:
-        if service is not None or namespace in self._labels.seen:
-            return len(self._reads) >= MOST_READS
-        unknown = sum(
-            name is None and label not in self._labels.seen for label, name in self._reads
-        )
-        return unknown >= MOST_FIRST_READS
+    def _begin(
+        self, namespace: str, service: str | None, client: bytes
+    ) -> Coroutine[Any, Any, Outcome | None] | None:
+        """Return a coroutine that reads something, None if too much is read at the moment."""
+        if service is None and namespace not in self._unknown.seen:
+            turn = self._unknown.turns.request(client)
+            return None if turn is None else self._read_unknown(namespace, turn)
+        return self._read(namespace, service) if len(self._reads) < MOST_READS else None
 
     # -- reading
 
+    async def _read_unknown(self, namespace: str, turn: asyncio.Future[None]) -> Outcome | None:
+        await turn
+        try:
+            await self._unknown.pace()
+            return await self._read_namespace(namespace)
+        finally:
+            self._unknown.turns.end()
+
     async def _read(self, namespace: str, service: str | None) -> Outcome | None:
-        if service is None and namespace in self._labels.seen:
-            async with self._calls:
-                return await self._read_namespace(namespace)
         if service is None:
-            async with self._first_calls:
-                await self._labels.pace()
+            async with self._calls:
                 return await self._read_namespace(namespace)
         known = self.namespaces.get(namespace)
         if known is None or service not in known.names:
@@ -201,13 +207,13 @@ class Source:
             is_refused = isinstance(error, NomadError) and error.is_about_request
             self.problems.not_followed(label, str(error))
             failure = Failure(str(error))
-            return self._labels.remember(label, failure, REMEMBERED if is_refused else RETRY)
+            return self._unknown.remember(label, failure, REMEMBERED if is_refused else RETRY)
         if names.found is None or not names.found.names:
-            return self._labels.remember(label, Denial.NO_NAME, REMEMBERED)
+            return self._unknown.remember(label, Denial.NO_NAME, REMEMBERED)
         namespace = Namespace(label, names.answered)
         namespace.update(names)
         self._follow(namespace)
-        if self._labels.add(label):
+        if self._unknown.add(label):
             self.changed(label, None)
         return None
 
@@ -258,7 +264,7 @@ class Source:
 
     def drop(self, namespace: Namespace) -> None:
         """Forget a namespace that is not used any more."""
-        self.problems.solved(namespace.label)
+        self.problems.forget(namespace.label)
         self.namespaces.pop(namespace.label, None)
         task = self._followers.pop(namespace.label, None)
         if task is not None and task is not asyncio.current_task():

@@ -9,7 +9,7 @@ from typing import Any
 import dns.message
 import dns.rcode
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.records import rr
@@ -22,6 +22,7 @@ from corepy_nomad.namespaces import Denial, Failure, Namespace
 from corepy_nomad.responses import Instance, NameList
 from corepy_nomad.source import Settings
 
+QUIET = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 ZONE = b"\7service\5nomad\0"
 SOA = "service.nomad. 30 IN SOA ns1.service.nomad. hostmaster.service.nomad. 7 3600 600 86400 30"
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
@@ -211,6 +212,7 @@ def test_names_of_hosts(name, qtype, answer, is_repeated):
     assert found.flags & dns.flags.AA
 
 
+@QUIET
 @given(
     st.lists(
         st.tuples(
@@ -233,6 +235,7 @@ def test_replies_are_valid_for_any_instances(instances, qtype):
         assert len(set(rrset)) == len(rrset.to_text().splitlines())
 
 
+@QUIET
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=4), st.sampled_from((ZONE, b"\0")))
 def test_any_name_is_answered(labels, zone):
     handler = handler_of()

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -206,6 +207,28 @@ def test_a_response_that_is_too_long(stub, monkeypatch):
     assert "it has more than 10 bytes" in str(failure(client_of(stub.url)))
 
 
+def test_responses_are_decoded_in_turn(monkeypatch):
+    async def decode():
+        client, turn, fed = client_of(REFUSED), 0, []
+        reader = SimpleNamespace(feed=lambda data: fed.append(turn))
+        tasks = [asyncio.create_task(client._feed(reader, b"abc")) for _ in range(3)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            turn += 1
+        return fed
+
+    monkeypatch.setattr(client_module, "PORTION", 1)
+    fed = asyncio.run(decode())
+    assert len(set(fed)) == len(fed) == 9
+
+
+def test_a_response_that_trickles(stub, monkeypatch):
+    monkeypatch.setattr(client_module, "LONGEST_RESPONSE", 0.01)
+    stub.fault = always(body=b"[", **{"Content-Length": "100"})
+    text = "the response takes more than 0.01 s"
+    assert str(failure(client_of(stub.url))) == f"{stub.url}: {text}"
+
+
 def test_failover_remembers_the_good_address(stub):
     with NomadStub() as other:
         other.put("web", "192.0.2.9")
@@ -225,6 +248,26 @@ def test_failover_remembers_the_good_address(stub):
         other.fault = always(body=b"<html>")
         failure(client)
         assert client.address == stub.url
+
+
+def test_responses_that_are_malformed_at_the_same_time(stub):
+    async def ask_both(client):
+        names = [client.names("default") for _ in range(2)]
+        found = await asyncio.gather(*names, return_exceptions=True)
+        client.close()
+        return [str(it) for it in found]
+
+    def fault(path, parameters):
+        both.wait(60)
+        return 200, {}, b"<html>"
+
+    both = threading.Barrier(2)
+    stub.fault = fault
+    with NomadStub() as other:
+        client = client_of(stub.url, other.url)
+        for text in asyncio.run(ask_both(client)):
+            assert text.startswith(f"{stub.url}: the response is malformed")
+        assert client.address == other.url
 
 
 def test_the_failures_of_all_addresses_are_shown_and_not_repeated(stub, monkeypatch):

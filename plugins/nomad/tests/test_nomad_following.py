@@ -11,7 +11,7 @@ from corepy.http.http_client import parse_url
 from corepy.testing import helper_module
 from corepy.testing.polling import until
 from corepy_nomad import client as client_module
-from corepy_nomad import following, labels, namespaces, problems
+from corepy_nomad import following, namespaces, problems, unknown_namespaces
 from corepy_nomad import source as source_module
 from corepy_nomad.access import Access, Address
 from corepy_nomad.answers import Answers
@@ -41,7 +41,7 @@ def stub():
 
 
 class Member:
-    """A handler with the context of its generation, which records the names that are removed from caches."""
+    """A handler and its context, which records the names that are removed from caches."""
 
     zone = b"\7service\5nomad\0"
 
@@ -265,13 +265,13 @@ def test_a_namespace_that_is_refused(stub, caplog, monkeypatch):
 def test_unknown_namespaces_are_remembered_for_a_while(stub, monkeypatch):
     async def check():
         monkeypatch.setattr(source_module, "REMEMBERED", 60.0)
-        monkeypatch.setattr(labels, "MOST_REMEMBERED", 10)
+        monkeypatch.setattr(unknown_namespaces, "MOST_REMEMBERED", 10)
         async with following_of(stub) as (source, member):
             for number in range(30):
                 assert await load(source, "a", f"none{number}") is Denial.NO_NAME
             assert source.find("none29", "b") is Denial.NO_NAME
             assert source.find("none0", "b") is None
-            assert len(source._labels) == 10
+            assert len(source._unknown) == 10
             assert not source.namespaces
             monkeypatch.setattr(source_module, "REMEMBERED", 0.0)
             assert await load(source, "a", "late") is Denial.NO_NAME
@@ -285,18 +285,27 @@ def test_unknown_namespaces_are_remembered_for_a_while(stub, monkeypatch):
 def test_queries_for_random_namespaces_are_bounded(stub, monkeypatch):
     async def check():
         monkeypatch.setattr(source_module, "LONGEST_WAIT", 0.01)
-        monkeypatch.setattr(source_module, "MOST_FIRST_READS", 5)
+        monkeypatch.setattr(unknown_namespaces, "MOST_WAITING", 5)
         ended = threading.Event()
+        order: list[str] = []
         async with following_of(stub) as (source, _):
+            names = source.client.names
+            source.client.names = lambda label, *more: order.append(label) or names(label, *more)
             await until(lambda: source.is_ready)
             stub.fault = lambda path, parameters: ended.wait(60) and None
             outcomes = await asyncio.gather(*(source.load(f"n{n}", "a") for n in range(20)))
             reasons = sorted({it.reason for it in outcomes})
             busy = "too many services are read from Nomad at the moment"
             assert reasons == ["Nomad does not respond in time", busy]
-            assert sum(it.reason == busy for it in outcomes) == 15
-            assert len(stub.requests) <= 1 + source_module.FIRST_CALLS
+            assert sum(it.reason == busy for it in outcomes) == 20 - 2 - 4
+            assert len(stub.requests) <= 1 + unknown_namespaces.AT_A_TIME
+            monkeypatch.setattr(source_module, "LONGEST_WAIT", 60.0)
+            stub.put("web", "192.0.2.2", namespace="new")
+            query = asyncio.create_task(source.load("new", "web", b"another client"))
+            await asyncio.sleep(0)
             ended.set()
+            assert isinstance(await query, Answers)
+            assert order[:4] == ["n0", "n1", "n2", "new"]  # not after all that wait
             await until(lambda: not source._reads)
 
     run(check())
@@ -308,7 +317,7 @@ def test_unknown_namespaces_do_not_delay_those_that_were_used_before(stub, monke
             await load(source)
             source.drop(source.namespaces["default"])
             monkeypatch.setattr(source_module, "LONGEST_WAIT", 0.001)
-            source._labels._next_read = float("inf")
+            source._unknown._next_read = float("inf")
             reads = [source.load(f"random{n}", "a") for n in range(100)]
             assert all(isinstance(it, Failure) for it in await asyncio.gather(*reads))
             asked = {parameters.get("namespace") for _, parameters in stub.requests}
@@ -328,11 +337,11 @@ def test_the_rate_of_requests_for_unknown_namespaces(stub, monkeypatch):
             async def sleep(seconds):
                 pauses.append(seconds)
 
-            monkeypatch.setattr(labels, "FIRST_READ_RATE", 0.001)
-            monkeypatch.setattr(labels, "FIRST_READ_BURST", 4500.0)
+            monkeypatch.setattr(unknown_namespaces, "FIRST_READ_RATE", 0.001)
+            monkeypatch.setattr(unknown_namespaces, "FIRST_READ_BURST", 4500.0)
             monkeypatch.setattr(asyncio, "sleep", sleep)
             for _ in range(7):
-                await source._labels.pace()
+                await source._unknown.pace()
             monkeypatch.undo()
         assert pauses[:5] == [0.0] * 5
         assert 0 < pauses[5] < 1000 < pauses[6]
@@ -357,6 +366,29 @@ def test_unused_copies_are_forgotten(stub):
             assert await load(source) == ["192.0.2.1"]
 
     run(check())
+
+
+def test_nothing_is_forgotten_while_nomad_is_away(stub, caplog):
+    async def check():
+        async with following_of(stub) as (source, _):
+            await load(source)
+            namespace = source.namespaces["default"]
+            stub.fault = lambda path, parameters: (500, {}, b"No cluster leader")
+            with stub.change():
+                pass
+            await until(lambda: source.problems.is_present)
+            namespace.copies["web"].used = namespace.used = -1e9
+            asked = len(stub.requests)
+            await until(lambda: len(stub.requests) > asked + 2)
+            assert set(source.namespaces) == {"default"}
+            assert set(namespace.copies) == {"web"}
+            namespace.confirmed = -1e9  # after a day it answers no query
+            await until(lambda: not source.namespaces)
+            assert not source.problems.is_present
+
+    caplog.set_level("INFO")
+    run(check())
+    assert not any("is read again" in it for it in caplog.messages)
 
 
 def test_the_number_of_copies_is_bounded(stub, monkeypatch):
@@ -432,9 +464,11 @@ def test_a_query_that_waits_while_the_copy_is_closed(stub):
         async with following_of(stub) as (source, _):
             await until(lambda: source.is_ready)
             stub.fault = lambda path, parameters: ended.wait(60) and None
-            query = asyncio.create_task(source.load("default", "web"))
-            await until(lambda: len(stub.requests) > 1)
-        assert await query == Failure("Nomad does not respond in time")
+            queries = [asyncio.create_task(source.load(f"n{n}", "web")) for n in range(4)]
+            await until(lambda: len(stub.requests) > 2)
+            assert len(source._unknown.turns._waiting) == 2
+        slow = Failure("Nomad does not respond in time")
+        assert await asyncio.gather(*queries) == [slow] * 4
         ended.set()
 
     run(check())

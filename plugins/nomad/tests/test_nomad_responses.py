@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.testing import helper_module
@@ -13,6 +13,7 @@ from corepy_nomad.responses import InstanceList, NameList
 
 instance = helper_module(__file__, "nomad_stub").instance
 
+QUIET = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 LABELS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9-]{0,20}\Z")
 CUTS = st.lists(st.integers(0, 400), max_size=5)
 
@@ -31,6 +32,7 @@ def list_of(names, namespace="default"):
     return json.dumps([{"Namespace": namespace, "Services": services}]).encode()
 
 
+@QUIET
 @given(st.lists(LABELS, max_size=8), CUTS, st.sampled_from(["", " ", "\n\t"]))
 def test_names_are_read_wherever_the_list_is_cut(names, cuts, space):
     data = space.encode() + list_of(names) + space.encode()
@@ -40,11 +42,12 @@ def test_names_are_read_wherever_the_list_is_cut(names, cuts, space):
         assert name in responses.spellings_of(name.lower(), found.spellings)
 
 
+@QUIET
 @given(st.lists(st.tuples(LABELS, st.integers(0, 65535)), max_size=5), CUTS)
 def test_instances_are_read_wherever_they_are_cut(pairs, cuts):
     data = json.dumps([instance(*pair) for pair in pairs]).encode()
     found = fed(InstanceList(), data, [min(cut, len(data)) for cut in cuts])
-    assert found.instances == pairs
+    assert found.instances == list(dict.fromkeys(pairs))
     assert found.unusable == 0
 
 
@@ -103,6 +106,7 @@ def test_malformed_instances(data):
         fed(InstanceList(), data)
 
 
+@QUIET
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     for reader in (NameList("default"), InstanceList()):
@@ -119,6 +123,19 @@ def test_instances_that_are_unusable_do_not_concern_the_others():
     found = fed(InstanceList(), json.dumps(document).encode())
     assert found.instances == [("192.0.2.2", 0), ("host.example", 80)]
     assert found.unusable == len(odd)
+
+
+def test_a_description_is_bounded(monkeypatch):
+    monkeypatch.setattr(responses, "MOST_INSTANCES", 2)
+    document = [instance("192.0.2.1"), *(instance(f"192.0.2.{it}") for it in range(1, 9))]
+    found = fed(InstanceList(), json.dumps(document).encode())
+    assert found.instances == [("192.0.2.1", 8080), ("192.0.2.2", 8080)]
+
+
+def test_the_spellings_of_a_name_are_bounded(monkeypatch):
+    monkeypatch.setattr(responses, "MOST_SPELLINGS", 3)
+    found = fed(NameList("default"), list_of(["web", "Web", "wEb", "weB", "WEB", "wEb"]))
+    assert found.spellings == {"web": ("web", "Web", "wEb")}
 
 
 def test_a_list_of_names_is_bounded(monkeypatch):

@@ -133,7 +133,23 @@ def test_an_invalid_zone_is_refused():
     ],
 )
 def test_warnings(text, warnings):
-    assert directive(text)[1] == warnings
+    assert directive(text, ".")[1] == warnings
+
+
+@pytest.mark.parametrize(
+    ("block", "text", "zone"),
+    [
+        ("nomad.example.", "nomad", "service.nomad."),
+        ("nomad.example.", "nomad a.example", "a.example."),
+        ("nomad.example.", "nomad NOMAD.example", None),
+        ("nomad.example.", "nomad service.nomad.example", None),
+        ("web.default.service.nomad.", "nomad", None),
+        (".", "nomad", None),
+    ],
+)
+def test_a_zone_of_another_server_block(block, text, zone):
+    expected = [f"no query for {zone} reaches this server block"] if zone else []
+    assert directive(text, block)[1] == expected
 
 
 def test_the_token_is_hidden():
@@ -168,6 +184,9 @@ def test_the_environment(monkeypatch):
     monkeypatch.setenv("NOMAD_ADDR", "")
     monkeypatch.setenv("NOMAD_TOKEN", "a\n")
     assert refusal("nomad").message == "NOMAD_TOKEN has characters that no token has"
+    monkeypatch.setenv("NOMAD_TOKEN", "")
+    monkeypatch.setenv("NOMAD_REGION", "\udcff")
+    assert refusal("nomad").message == "NOMAD_REGION has characters that no region has"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`Labels`: the names of namespaces that are not followed, which clients choose."""
+"""`UnknownNamespaces`: the namespaces that are not followed, whose names clients choose."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from corepy.net.fair_queue import FairQueue
+
 if TYPE_CHECKING:
     from corepy_nomad.namespaces import Denial, Failure
+
+AT_A_TIME: Final = 2
+"""Requests for unknown namespaces at a time."""
+
+MOST_WAITING: Final = 50
+"""Unknown namespaces that wait for their requests; clients share the places."""
 
 FIRST_READ_RATE: Final = 50.0
 """Namespaces per second that are asked for the first time: clients choose their names."""
@@ -22,12 +30,42 @@ MOST_SEEN: Final = 256
 """Namespaces with services that are known to exist."""
 
 
-class Labels:
+class Turns:
+    """Lets some tasks run at a time. The others wait, and clients take turns."""
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self._free = running
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(waiting)
+
+    def request(self, client: bytes) -> asyncio.Future[None] | None:
+        """Return a future that is done when a task of `client` may run; `end` must follow.
+
+        None if too many wait. `client` is from `client_of`.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._free:
+            self._free -= 1
+            turn.set_result(None)
+        elif not self._waiting.put(client, turn):
+            return None
+        return turn
+
+    def end(self) -> None:
+        """Let the next task run instead of one that has ended."""
+        for turn in self._waiting.take(len(self._waiting)):
+            if not turn.done():  # those of cancelled tasks are
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class UnknownNamespaces:
     """Remembers which namespaces exist, and limits the requests for unknown ones."""
 
     def __init__(self) -> None:
         self.seen: dict[str, None] = {}
         """Namespaces that have had services, which are exempt from the limits of unknown ones."""
+        self.turns = Turns(AT_A_TIME, MOST_WAITING)
         self._next_read = 0.0  # the theoretical arrival time of GCRA
         self._remembered: dict[str, tuple[float, Denial | Failure]] = {}
 
@@ -50,7 +88,6 @@ class Labels:
         return was_denied
 
     def remember(self, label: str, outcome: Denial | Failure, seconds: float) -> Denial | Failure:
-        """Return `outcome`, after remembering it for some seconds."""
         """Return `outcome`, and remember it for some seconds."""
         self._remembered.pop(label, None)
         self._remembered[label] = time.monotonic() + seconds, outcome
