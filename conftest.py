@@ -1,6 +1,6 @@
 """Hooks and fixtures of every test run.
 
-They keep garbage collection and scrapes fast, and tests independent of each other.
+They keep garbage collection and scrapes fast, and tests independent of each other and of time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from corepy import release
 from corepy.plugin import metrics
@@ -19,6 +20,10 @@ from corepy.plugin.log import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+# No property depends on the speed of the machine.
+settings.register_profile("corepy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("corepy")
 
 collect_ignore = [] if release.form() == "compiled" else ["tests/compiled"]
 
