@@ -45,11 +45,11 @@ class SignedData(NamedTuple):
 def signed_data(owner: bytes, rtype: int, ttl: int, rdatas: Iterable[bytes]) -> SignedData:
     """Return what is signed of a set; the owner is in wire form, and `ttl` the original TTL.
 
-    Raises FormError for rdata that is malformed for its type.
+    Raises FormError for rdata with capital letters that is malformed for its type.
     """
     owner = owner.lower()
     if rtype in _LOWERED:
-        rdatas = map(_Lowered(rtype), rdatas)
+        rdatas = [it if it == it.lower() else _lowered(it, rtype) for it in rdatas]
     head = owner + _pack_fixed(rtype, c.CLASS_IN, ttl)
     joined = [head + len(it).to_bytes(2, "big") + it for it in sorted(set(rdatas))]
     labels = labels_of(owner)
@@ -57,15 +57,10 @@ def signed_data(owner: bytes, rtype: int, ttl: int, rdatas: Iterable[bytes]) -> 
     return SignedData(rtype, number, ttl, b"".join(joined))
 
 
-class _Lowered:
-    """Returns rdata with its names in lower case."""
-
-    def __init__(self, rtype: int) -> None:
-        self._rtype = rtype
-
-    def __call__(self, rdata: bytes) -> bytes:
-        prefix, names, tail, _ = split(rdata, self._rtype, 0, len(rdata))
-        return b"".join((prefix, *(name.lower() for name in names), tail))
+def _lowered(rdata: bytes, rtype: int) -> bytes:
+    """Return rdata with its names in lower case."""
+    prefix, names, tail, _ = split(rdata, rtype, 0, len(rdata))
+    return b"".join((prefix, *(name.lower() for name in names), tail))
 
 
 def signatures(

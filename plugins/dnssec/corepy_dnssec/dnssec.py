@@ -171,16 +171,17 @@ class DNSSEC(FastHandler, ExplainedHandler):
         `is_repeatable` is whether an equal reply from below is signed alike.
         """
         sets = list(self._unsigned(records)) if request.do else []
+        counts = self._counts_of(request)
         try:
             wanted = [Wanted(signed_data(it.owner, it.rtype, ORIGINAL_TTL, it.rdatas), zone)
                       for it, zone in sets]  # fmt: skip
-            counts = self._counts_of(request)
             # time of day: signatures state it
             now, client = int(time.time()), client_of(request.client)
             signed = self.signer.sign(wanted, now, client, counts) if wanted else []
         except FormError as error:
             return request.error(c.SERVFAIL, f"{_MALFORMED}: {error}")
         except TooManyWaiting:
+            counts.rejects.inc()
             refusal = request.error(c.SERVFAIL, _BUSY)
             refusal.is_momentary = True
             return refusal

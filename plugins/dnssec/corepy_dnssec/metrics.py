@@ -22,6 +22,11 @@ _MISSES = metrics.counter(
     "Record sets whose signatures were not in the cache.",
     ("server",),
 )
+_REJECTS = metrics.counter(
+    "coredns_dnssec_rejects_total",
+    "Queries answered with SERVFAIL because too many waited for signatures.",
+    ("server",),
+)
 
 
 class Counts(NamedTuple):
@@ -30,10 +35,12 @@ class Counts(NamedTuple):
     entries: Value
     hits: Value
     misses: Value
+    rejects: Value
 
     @classmethod
     def of(cls, server: str) -> Counts:
         """Return those of an address such as "dns://:53"."""
         return cls(
-            _ENTRIES.labels(server, "signature"), _HITS.labels(server), _MISSES.labels(server)
+            _ENTRIES.labels(server, "signature"),
+            *(it.labels(server) for it in (_HITS, _MISSES, _REJECTS)),
         )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import FormError
 from corepy.dns import constants as c
 from corepy.dns.compress import rebuild
-from corepy.dns.rdata import plain_sections
+from corepy.dns.rdata import split
 from corepy.dns.records import rr
-from corepy.dns.wire import ANSWER, AUTHORITY, skip_name
+from corepy.dns.wire import ANSWER, AUTHORITY, NameReader, read_ttl, skip_name, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_dnssec.signer import Signed
 
-FIXED: Final = 10
-"""Bytes between the owner of a record and its rdata."""
-
-_TTL_SIGN: Final = 0x80000000
 _LEAST_RRSIG: Final = 18
-_unpack_fixed = Struct("!HHI").unpack_from
+_unpack_type = Struct("!H").unpack_from
 
 PROOFS: Final = frozenset((c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_NSEC3))
 """Types of records that only a signed zone has."""
@@ -67,32 +63,41 @@ class ReplyRecords:
     def __init__(self, reply: Reply) -> None:
         """Read the records of a reply; raises FormError."""
         self.rcode = reply.rcode
-        self.sections = plain_sections(reply.wire)
+        self.sections: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+        """The records of the answer, authority and additional sections, without OPT."""
         self.sets: list[RecordSet] = []
         self.cut: bytes | None = None
         """The delegated zone that the reply refers to, in lower case."""
         self.has_proofs = False
         """Whether the authority section has signatures, NSEC or NSEC3 records."""
+        self._read(reply.wire)
+
+    def _read(self, wire: bytes) -> None:
         found: dict[tuple[int, bytes, int], RecordSet] = {}
         signed = set()
-        for section, records in enumerate(self.sections, ANSWER):
-            for record in records:
-                end = skip_name(record, 0)
-                owner = record[:end]
-                rtype, rclass, ttl = _unpack_fixed(record, end)
-                rdata = record[end + FIXED :]
-                if rclass != c.CLASS_IN:
-                    continue
-                self.has_proofs |= section == AUTHORITY and rtype in PROOFS
-                if rtype == c.TYPE_RRSIG:
-                    if len(rdata) >= _LEAST_RRSIG:
-                        signed.add((section, owner.lower(), rdata[0] << 8 | rdata[1]))
-                    continue
-                key = section, owner.lower(), rtype
-                if key not in found:
-                    found[key] = RecordSet(section, owner, rtype, ttl if ttl < _TTL_SIGN else 0)
-                    self.sets.append(found[key])
-                found[key].rdatas.append(rdata)
+        reader = NameReader(wire)
+        for section, rtype, rclass, ttl_at, start, length, owner_at, _ in walk(wire):
+            if rtype == c.TYPE_OPT:
+                continue
+            owner, _ = reader.read(owner_at)
+            prefix, names, tail, _ = split(wire, rtype, start, length, reader)
+            rdata = b"".join((prefix, *names, tail))
+            fixed = wire[ttl_at - 4 : ttl_at + 4] + len(rdata).to_bytes(2, "big")
+            self.sections[section - ANSWER].append(owner + fixed + rdata)
+            if rclass != c.CLASS_IN:
+                continue
+            if section == AUTHORITY and rtype in PROOFS:
+                self.has_proofs = True
+            if rtype == c.TYPE_RRSIG:
+                if len(rdata) >= _LEAST_RRSIG:
+                    signed.add((section, owner.lower(), rdata[0] << 8 | rdata[1]))
+                continue
+            key = section, owner.lower(), rtype
+            records = found.get(key)
+            if records is None:
+                records = found[key] = RecordSet(section, owner, rtype, read_ttl(wire, ttl_at))
+                self.sets.append(records)
+            records.rdatas.append(rdata)
         for key in signed & found.keys():
             found[key].is_signed = True
 
@@ -102,14 +107,17 @@ class ReplyRecords:
 
     def find(self, section: int, name: bytes, rtype: int) -> RecordSet | None:
         """Return the set with this owner, in lower case, and type, or None."""
-        for it in self.in_section(section):
-            if it.rtype == rtype and it.name == name:
+        for it in self.sets:
+            if it.rtype == rtype and it.section == section and it.name == name:
                 return it
         return None
 
     def of_type(self, section: int, rtype: int) -> RecordSet | None:
         """Return the first set of a type in a section, or None."""
-        return next((it for it in self.in_section(section) if it.rtype == rtype), None)
+        for it in self.sets:
+            if it.rtype == rtype and it.section == section:
+                return it
+        return None
 
     def add(self, added: RecordSet) -> None:
         """Append a set to its section."""
@@ -161,4 +169,4 @@ def is_signable(reply: Reply) -> bool:
 
 def _belongs(record: bytes, to: RecordSet) -> bool:
     end = skip_name(record, 0)
-    return _unpack_fixed(record, end)[0] == to.rtype and record[:end].lower() == to.name
+    return _unpack_type(record, end)[0] == to.rtype and record[:end].lower() == to.name

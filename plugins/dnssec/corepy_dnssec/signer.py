@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -31,7 +32,7 @@ INLINE: Final = 0.001
 """Seconds of signing in one turn of the event loop; signatures above that are made in a thread."""
 
 PORTION: Final = 0.01
-"""Seconds of signing after which a thread returns its signatures."""
+"""Seconds of signing after which the thread returns its signatures."""
 
 MOST_WAITING: Final = 1000
 """Queries that may wait for the thread; one client may have three quarters of them."""
@@ -84,6 +85,9 @@ class Signer:
         self._jobs: dict[bytes, _Job] = {}
         self._queue: FairQueue[list[_Job]] = FairQueue(MOST_WAITING)
         self._worker: asyncio.Task[None] | None = None
+        self._portion: list[_Job] = []
+        """The jobs on which the thread works."""
+        self._portions: SimpleQueue[list[_Job]] | None = None
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -131,6 +135,7 @@ class Signer:
     def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Forget the work for an event loop that has ended, which is left undone."""
         if loop is not self._loop:
+            self._end_thread()
             self._loop, self._worker, self._spent = loop, None, 0.0
             self._jobs.clear()
             self._queue.clear()
@@ -185,20 +190,48 @@ class Signer:
             self._worker = asyncio.create_task(self._work(), name="sign record sets")
 
     async def _work(self) -> None:
-        """Let a thread work on the queue, and return when it is empty."""
+        """Let a thread work on the queue, and return when it is empty.
+
+        The start of a thread takes as long as ten signatures, so one makes all portions.
+        """
         while len(self._queue):
-            portion = self._next_portion()
+            portions = self._portions = SimpleQueue()
+            self._give_portion(portions)
             try:
-                results = await in_thread(partial(self._make_all, portion))
+                await in_thread(partial(self._make_all, portions, asyncio.get_running_loop()))
             except BaseException as error:
-                self._fail(portion, error)
+                self._end_thread()
+                self._fail(self._portion, error)
                 if isinstance(error, Exception):
                     return  # the queries that wait for it report it
                 raise
-            for job, signed in zip(portion, results, strict=True):
-                self._add(job.key, signed)
-                del self._jobs[job.key]
-                job.future.set_result(signed)
+
+    def _give_portion(self, portions: SimpleQueue[list[_Job]]) -> None:
+        """Give the thread its next portion; an empty one ends it."""
+        self._portion = self._next_portion()
+        portions.put(self._portion)
+
+    def _end_thread(self) -> None:
+        """Let the thread end after its portion, whose results are ignored."""
+        if self._portions is not None:
+            self._portions.put([])
+            self._portions = None
+
+    def _make_all(self, portions: SimpleQueue[list[_Job]], loop: asyncio.AbstractEventLoop) -> None:
+        """Make the signatures of all portions; runs in the thread."""
+        while portion := portions.get():
+            results = [self.make(job.wanted, job.now) for job in portion]
+            loop.call_soon_threadsafe(self._deliver, portions, results)
+
+    def _deliver(self, portions: SimpleQueue[list[_Job]], results: Sequence[Signed]) -> None:
+        """Pass the signatures of a portion on, and give the thread the next one."""
+        if portions is not self._portions:  # the work was cancelled
+            return
+        for job, signed in zip(self._portion, results, strict=True):
+            self._add(job.key, signed)
+            del self._jobs[job.key]
+            job.future.set_result(signed)
+        self._give_portion(portions)
 
     def _next_portion(self) -> list[_Job]:
         """Return jobs for about `PORTION` seconds, and all of at least one query."""
@@ -210,9 +243,6 @@ class Signer:
             if cost >= PORTION:
                 break
         return portion
-
-    def _make_all(self, portion: list[_Job]) -> list[Signed]:
-        return [self.make(job.wanted, job.now) for job in portion]
 
     def _fail(self, portion: list[_Job], error: BaseException) -> None:
         """Fail this portion and all that waits."""

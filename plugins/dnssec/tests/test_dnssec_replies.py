@@ -531,6 +531,8 @@ def test_too_many_waiting(files, monkeypatch):
     made = handler(files, "miek.nl", "Kzsk")
     monkeypatch.setattr(made.signer._queue, "most", 2)
     made.next = Below()
+    rejects = made._counts_of(make_request("x.miek.nl.")).rejects
+    before = rejects.value
 
     async def many():
         names = [f"x{number}.miek.nl." for number in range(8)]
@@ -540,7 +542,9 @@ def test_too_many_waiting(files, monkeypatch):
 
     replies = asyncio.run(many())
     assert {it.rcode for it in replies} == {0, 2}
-    assert all(it.is_momentary for it in replies if it.rcode)
+    refused = [it for it in replies if it.rcode]
+    assert all(it.is_momentary for it in refused)
+    assert rejects.value == before + len(refused)
 
 
 @pytest.mark.parametrize("inline", [0, 1])

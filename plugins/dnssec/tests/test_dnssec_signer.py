@@ -1,13 +1,15 @@
 """The cache of signatures, and the queue of those that a thread makes."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.zone.signatures import SignedData
+from corepy.dns import constants as c
+from corepy.zone.signatures import SignedData, signed_data
 from corepy.zone.signing_keys import SigningKey
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.recent import Recent
@@ -94,6 +96,22 @@ def test_each_set_has_a_signature_of_each_algorithm(keys, for_keys, for_data):
         assert used == expected
 
 
+@pytest.mark.parametrize(
+    ("rtype", "rdata", "expected"),
+    [
+        (c.TYPE_MX, b"AB\1X\0", b"AB\1x\0"),
+        (c.TYPE_MX, b"AB\1x\0", b"AB\1x\0"),
+        (c.TYPE_CNAME, b"\1x\0", b"\1x\0"),
+        (c.TYPE_NSEC, b"\1X\0", b"\1X\0"),
+        (c.TYPE_A, b"ABCD", b"ABCD"),
+    ],
+)
+def test_only_names_are_signed_in_lower_case(rtype, rdata, expected):
+    data = signed_data(b"\1O\0", rtype, 60, [rdata])
+    assert data.records.startswith(b"\1o\0")
+    assert data.records.endswith(expected)
+
+
 # -- the queue
 
 
@@ -147,6 +165,70 @@ def test_a_refused_query_leaves_nothing_to_do():
         assert len(await first) == 2
 
     asyncio.run(refuse())
+
+
+def test_one_thread_makes_all_portions():
+    """Also those of queries that come meanwhile; it ends when none waits."""
+
+    async def bursts():
+        signer = Signer([key(sign=sign)])
+        signer.capacity = 100
+        for burst in range(2):
+            first = [waiting(signer, f"{burst} {it}") for it in range(12)]
+            await asyncio.to_thread(has_begun.wait, 60)
+            late = [waiting(signer, f"{burst} late {it}") for it in range(6)]
+            may_end.set()
+            await asyncio.gather(*first, *late)
+            (thread,) = set(threads)
+            threads.clear()
+            has_begun.clear()
+            may_end.clear()
+            await asyncio.to_thread(thread.join, 60)
+            assert not thread.is_alive()
+        assert not signer._jobs
+
+    def sign(data: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        has_begun.set()
+        may_end.wait(60)
+        return b""
+
+    threads: list[threading.Thread] = []
+    has_begun, may_end = threading.Event(), threading.Event()
+    asyncio.run(bursts())
+
+
+def test_the_thread_ends_with_the_event_loop():
+    """Its results are ignored, and a later event loop has a new one."""
+
+    async def interrupted():
+        query = waiting(signer, *map(str, range(10)))
+        await asyncio.to_thread(has_begun.wait, 60)
+        signer.close()
+        with pytest.raises(asyncio.CancelledError):
+            await query
+        may_end.set()
+        await asyncio.to_thread(threads[0].join, 60)
+        assert not threads[0].is_alive()
+        assert not signer._jobs
+
+    async def again():
+        assert await waiting(signer, "0")
+
+    def sign(data: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        has_begun.set()
+        may_end.wait(60)
+        return b""
+
+    threads: list[threading.Thread] = []
+    has_begun, may_end = threading.Event(), threading.Event()
+    signer = Signer([key(sign=sign)])
+    signer.capacity = 100
+    asyncio.run(interrupted())
+    assert len(signer) == 0
+    asyncio.run(again())
+    assert len(set(threads)) == 2
 
 
 def test_work_in_the_event_loop_is_bounded_in_each_turn():
