@@ -18,6 +18,7 @@ from corepy.http.backoff import Backoff, jittered
 from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.zone.polled_api import PollError, ZoneIntake, ZoneMissing
+from corepy.zone.polled_names import changed_nodes
 from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
@@ -216,8 +217,9 @@ class PolledCopy:
 def _built(intake: ZoneIntake, current: Zone | None) -> Zone:
     """Return the zone that was listed: `current` if it has the same records; in a thread."""
     zone = intake.build()
-    is_same = current is not None and current.nodes == zone.nodes
-    return current if is_same and current is not None else zone
+    if current is None or any(True for _ in changed_nodes(current, zone)):
+        return zone
+    return current
 
 
 def _reason(error: Exception) -> str:

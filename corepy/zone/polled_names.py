@@ -49,7 +49,7 @@ def affected_names(
     origin = after.origin
     if before is None:
         return lambda name: is_subdomain(name, origin)
-    changed = {_without_wildcard(name) for name in _changed_nodes(before, after)}
+    changed = {_without_wildcard(name) for name in changed_nodes(before, after)}
     if not changed:
         return None
     if origin in changed and not _has_same_origin(before, after):
@@ -59,15 +59,18 @@ def affected_names(
     return names
 
 
-def _changed_nodes(before: Zone, after: Zone) -> Iterator[bytes]:
+def changed_nodes(before: Zone, after: Zone) -> Iterator[bytes]:
     """Yield the names with other records, and those that exist in one version only.
 
-    These may be empty non-terminals, which wildcards and denials depend on.
+    These may be empty non-terminals, which wildcards and denials depend on. In a thread: names are
+    compared one by one, since operators of dictionaries and sets do not let the event loop run.
     """
     for name, node in before.nodes.items():
         if after.nodes.get(name) != node:
             yield name
-    yield from after.nodes.keys() - before.nodes.keys()
+    for name in after.nodes:
+        if name not in before.nodes:
+            yield name
 
 
 def _without_wildcard(name: bytes) -> bytes:

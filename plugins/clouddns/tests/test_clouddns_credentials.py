@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from contextlib import suppress
 from urllib.parse import parse_qs
@@ -178,10 +179,9 @@ def test_google_s_hosts():
 
 
 def test_without_the_package(google, tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        __import__("sys").modules, "cryptography.hazmat.primitives.serialization", None
-    )
-    text = failure_of(write(tmp_path, google.service_account()))
+    path = write(tmp_path, google.service_account())  # with the package
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.serialization", None)
+    text = failure_of(path)
     assert "needs the package cryptography: pip install 'corepy-dns[clouddns]'" in text
 
 

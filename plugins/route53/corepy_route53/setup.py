@@ -49,6 +49,8 @@ def setup(controller: Controller) -> None:
     for _ in controller.occurrences():
         directive = controller.token
         zones = _zones(controller)
+        if not zones:
+            controller.warn("route53 has no zones, so it has no effect", directive, _ZONE_HINT)
         line = _Line()
         controller.options(_options(controller, line))
         environment = Environment.current()

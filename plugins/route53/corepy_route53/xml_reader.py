@@ -47,7 +47,7 @@ def read_xml(data: bytes) -> Element:
     """Return the root element; raises ValueError for a document that is malformed or too large."""
     reader = _Reader()
     try:
-        reader.parser.Parse(data, True)
+        reader.parser().Parse(data, True)
     except expat.ExpatError as error:
         raise ValueError(f"not XML: {error}") from None
     except (LookupError, UnicodeError):  # an encoding that Python does not have
@@ -64,12 +64,20 @@ class _Reader:
         self._open: list[Element] = []
         self._texts: list[str] = []
         self._count = 0
-        self.parser = parser = expat.ParserCreate()
+
+    def parser(self) -> expat.XMLParserType:
+        """Return a parser that calls the handlers.
+
+        It is not an attribute: a reference cycle would leave all elements to the garbage collector,
+        which would stop the event loop for 50 ms and more.
+        """
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._texts.append
         parser.StartDoctypeDeclHandler = self._refuse
+        return parser
 
     def _refuse(self, *_: object) -> None:
         raise ValueError("the XML has a document type declaration")

@@ -1,6 +1,8 @@
 """Reading pages of record sets: XML, escapes, aliases, and documents that are none of these."""
 
+import gc
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -142,6 +144,18 @@ def test_the_number_of_elements_has_a_bound(monkeypatch):
     assert len(read_xml(b"<a>" + b"<b/>" * 9 + b"</a>").children) == 9
     with pytest.raises(ValueError, match="too many elements"):
         read_xml(b"<a>" + b"<b/>" * 10 + b"</a>")
+
+
+@pytest.mark.parametrize("data", [b"<a><b/></a>", b"<a><b/>"], ids=["whole", "half"])
+def test_a_document_that_was_read_leaves_no_elements_to_the_garbage_collector(data):
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            read_xml(data)
+        assert not [it for it in gc.get_objects() if type(it) is xml_reader.Element]
+    finally:
+        gc.enable()
 
 
 @given(st.binary())

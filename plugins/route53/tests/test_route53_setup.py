@@ -115,6 +115,11 @@ def test_warnings(option, warning):
     assert [it.startswith(warning) for it in messages] == ([] if warning is None else [True])
 
 
+def test_a_directive_without_zones_has_no_effect():
+    (warning,) = set_up("route53").warnings
+    assert warning.message == "route53 has no zones, so it has no effect"
+
+
 @pytest.mark.parametrize(
     ("variables", "warning"),
     [
