@@ -302,7 +302,16 @@ def test_equal_queries_in_flight_are_validated_once(world):
         assert server.call(lambda: len(forward.pool.places.requests)) == 0
 
 
-def test_keys_that_a_rollover_has_replaced_are_fetched_again(world, monkeypatch):
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        ("nsec.test", "ns.nsec.test"),
+        ("test", "www.nsec3.test"),
+        ("test", "www.unsigned.optout.test"),
+    ],
+    ids=["of the reply", "of DS records", "of a denial of DS"],
+)
+def test_keys_that_a_rollover_has_replaced_are_fetched_again(world, monkeypatch, zone, name):
     monkeypatch.setattr(chain, "RENEWED_AFTER", -1.0)
     with (
         signed_world.Tamper(world.resolver) as upstream,
@@ -314,12 +323,14 @@ def test_keys_that_a_rollover_has_replaced_are_fetched_again(world, monkeypatch)
 
         def spoil():
             entries = forward.chain._entries
-            name = b"\4nsec\4test\0"
-            cached = entries[name]
-            entries[name] = cached._replace(found=cached.found._replace(keys=(old,)))
+            cached = entries[signed_world.from_text(zone)]
+            entries[signed_world.from_text(zone)] = cached._replace(
+                found=cached.found._replace(keys=(old,))
+            )
 
         server.call(spoil)
-        assert verdict(server.ask("ns.nsec.test", do=True)) == ("secure", 0)
+        expected = "insecure" if "unsigned" in name else "secure"
+        assert verdict(server.ask(name, do=True)) == (expected, 0)
 
 
 def test_a_query_can_only_cause_a_bounded_number_of_others(world, monkeypatch):
