@@ -45,6 +45,8 @@ plainly CNAME www.plain.
 dangling CNAME missing
 nodata CNAME ns
 *.walias CNAME www
+*.toplain CNAME www.unsigned
+*.tosigned CNAME www.child
 redirected DNAME ent
 unsigned NS ns.unsigned
 ns.unsigned A 127.0.0.1
