@@ -346,6 +346,26 @@ def test_a_query_can_only_cause_a_bounded_number_of_others(world, monkeypatch):
         assert verdict(server.ask("www.child.nsec.test", do=True)) == ("secure", 0)
 
 
+def test_queries_for_a_chain_of_trust_end_if_upstreams_are_slow(world, monkeypatch):
+    """They go on after the client has got its reply, but not for every label of a long name."""
+    clock = [0.0]
+
+    def late(wire):
+        clock[0] += 11
+        return wire
+
+    monkeypatch.setattr("corepy_forward.validation.work.monotonic", lambda: clock[0])
+    with (
+        signed_world.Tamper(world.resolver, {"test. DS": late}) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        found = ede_of(server.ask("www.child.nsec.test", do=True))
+        assert found == (5, "the chain of trust was not complete after 10 seconds")
+        assert upstream.queries[-1][0] == "test. DS"
+        upstream.rules = {}
+        assert verdict(server.ask("www.child.nsec.test", do=True)) == ("secure", 0)
+
+
 def test_the_number_of_cached_names_is_bounded(world, upstream, monkeypatch):
     monkeypatch.setattr(chain, "MOST_ENTRIES", 2)
     with serve(world.corefile(upstream)) as server:
