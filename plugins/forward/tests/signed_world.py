@@ -6,6 +6,7 @@ validators under test. `Tamper` stands between and changes some replies.
 
 import base64
 import contextlib
+import hashlib
 import re
 import shutil
 import subprocess
@@ -175,16 +176,15 @@ def key_tag(rdata):
     return (total + (total >> 16)) & 0xFFFF
 
 
-def ds_of_keys(name, text):
-    """Return DS records with SHA-256 of the keys as they are in the zone, even if unusable."""
-    import hashlib
-
+def ds_of_keys(name, text, digest_type=2):
+    """Return DS records of the keys as they are in the zone, even if unusable."""
     lines = []
     for flags, protocol, algorithm, key in re.findall(r"DNSKEY\t(\d+) (\d+) (\d+) (\S+)", text):
         head = int(flags).to_bytes(2, "big") + bytes((int(protocol), int(algorithm)))
         rdata = head + base64.b64decode(key)
-        digest = hashlib.sha256(from_text(name) + rdata).hexdigest()
-        lines.append(f"{name} DS {key_tag(rdata)} {algorithm} 2 {digest}")
+        digest = hashlib.new({1: "sha1", 2: "sha256"}[digest_type], from_text(name) + rdata)
+        tag = key_tag(rdata)
+        lines.append(f"{name} DS {tag} {algorithm} {digest_type} {digest.hexdigest()}")
     return lines
 
 
@@ -195,13 +195,13 @@ class World:
         self.folder = folder
         self.zones = [*zones, *FRAMES]
         self.delegations = {"test.": "", ".": ""}
-        self.texts = {}
+        self.ds = {}
         self._configure()
         for zone in sorted(self.zones, key=lambda it: -len(it.name.strip(".").split("."))):
             if zone.name != ".":
                 self._sign(zone)
         self._sign(self.zones[-1])
-        self.root_ds = [it for it in self._ds(".") if it.split()[4] == "2"]
+        self.root_ds = self.ds["."][:1]
 
     def file(self, zone):
         return self.folder / f"zone-{zone.name}"
@@ -219,9 +219,6 @@ class World:
         ]
         (self.folder / "sign.conf").write_text("".join(lines))
 
-    def _ds(self, name):
-        return run("keymgr", "-c", self.folder / "sign.conf", name, "ds").splitlines()
-
     def _sign(self, zone):
         text = f"$ORIGIN {zone.name}\n$TTL 300\n" + zone.text
         self.file(zone).write_text(text + self.delegations.get(zone.name, ""))
@@ -229,32 +226,24 @@ class World:
         if zone.policy:
             moment = int(time.time()) + zone.signed_at
             run("kzonesign", "-c", self.folder / "sign.conf", "-r", "-t", moment, zone.name)
-            signed = zone.edit(self.file(zone).read_text())
-            self.file(zone).write_text(signed)
+            signed = self.file(zone).read_text()
+            ksks = "\n".join(re.findall(r"DNSKEY\t257 .*", signed))
+            self.ds[zone.name] = [line for it in (2, 1) for line in ds_of_keys(zone.name, ksks, it)]
+            edited = zone.edit(signed)
+            self.file(zone).write_text(edited)
             if isinstance(zone.ds, str):
-                lines = ds_of_keys(zone.name, signed)
+                lines = ds_of_keys(zone.name, edited)
             else:
-                lines = zone.ds(self._all_ds(zone.name, signed)) if zone.name != "." else []
+                lines = zone.ds(self.ds[zone.name])
         parent = zone.name.split(".", 1)[1] or "."
         added = [f"{zone.name} NS ns.{zone.name}", f"ns.{zone.name} A 127.0.0.1", *lines]
         if zone.name != ".":
             self.delegations[parent] = self.delegations.get(parent, "") + "\n".join(added) + "\n"
 
-    def _all_ds(self, name, signed):
-        import hashlib
-
-        lines = self._ds(name)
-        key = re.search(r"DNSKEY\t257 (\d+) (\d+) (\S+)", signed)
-        if key is None:
-            return lines
-        rdata = b"\1\1" + bytes((int(key[1]), int(key[2]))) + base64.b64decode(key[3])
-        digest = hashlib.sha1(from_text(name) + rdata).hexdigest()
-        return [*lines, f"{name} DS {key_tag(rdata)} {key[2]} 1 {digest}"]
-
     def anchors(self, zone="."):
         """Return the path of a file with the trust anchor of a zone."""
         path = self.folder / f"anchor-{zone}"
-        path.write_text("\n".join(it for it in self._ds(zone) if it.split()[4] == "2") + "\n")
+        path.write_text(self.ds[zone][0] + "\n")
         return path
 
     def corefile(self, *upstreams, options="", plugins="", zone=".", anchor="."):
