@@ -6,7 +6,9 @@ validators under test. `Tamper` stands between and changes some replies.
 
 import base64
 import contextlib
+import fcntl
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -189,35 +191,47 @@ def ds_of_keys(name, text, digest_type=2):
 
 
 class World:
-    """The signed zones in a folder."""
+    """The signed zones, whose files are in the folder `signed`, which several processes share."""
 
-    def __init__(self, folder, zones=ZONES):
+    def __init__(self, folder, signed, zones=ZONES):
         self.folder = folder
+        self.signed = signed
         self.zones = [*zones, *FRAMES]
         self.delegations = {"test.": "", ".": ""}
         self.ds = {}
+        signed.mkdir(exist_ok=True)
+        with (signed / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._sign_once(signed / "ds.json")
+        self.root_ds = self.ds["."][:1]
+
+    def _sign_once(self, done):
+        """Sign the zones unless another process has done it."""
+        if done.exists():
+            self.ds = json.loads(done.read_text())
+            return
         self._configure()
         for zone in sorted(self.zones, key=lambda it: -len(it.name.strip(".").split("."))):
             if zone.name != ".":
                 self._sign(zone)
         self._sign(self.zones[-1])
-        self.root_ds = self.ds["."][:1]
+        done.write_text(json.dumps(self.ds))
 
     def file(self, zone):
-        return self.folder / f"zone-{zone.name}"
+        return self.signed / f"zone-{zone.name}"
 
     def _configure(self):
-        lines = [f"database:\n    storage: {self.folder}\npolicy:\n"]
+        lines = [f"database:\n    storage: {self.signed}\npolicy:\n"]
         lines += [f"  - id: {it}\n    {text}\n" for it, text in POLICIES.items()]
         lines.append(
-            f"template:\n  - id: default\n    storage: {self.folder}\n    semantic-checks: off\nzone:\n"
+            f"template:\n  - id: default\n    storage: {self.signed}\n    semantic-checks: off\nzone:\n"
         )
         lines += [
             f'  - domain: "{it.name}"\n    file: "{self.file(it)}"\n'
             + (f"    dnssec-signing: on\n    dnssec-policy: {it.policy}\n" if it.policy else "")
             for it in self.zones
         ]
-        (self.folder / "sign.conf").write_text("".join(lines))
+        (self.signed / "sign.conf").write_text("".join(lines))
 
     def _sign(self, zone):
         text = f"$ORIGIN {zone.name}\n$TTL 300\n" + zone.text
@@ -225,7 +239,7 @@ class World:
         lines = []
         if zone.policy:
             moment = int(time.time()) + zone.signed_at
-            run("kzonesign", "-c", self.folder / "sign.conf", "-r", "-t", moment, zone.name)
+            run("kzonesign", "-c", self.signed / "sign.conf", "-r", "-t", moment, zone.name)
             signed = self.file(zone).read_text()
             ksks = "\n".join(re.findall(r"DNSKEY\t257 .*", signed))
             self.ds[zone.name] = [line for it in (2, 1) for line in ds_of_keys(zone.name, ksks, it)]
