@@ -198,7 +198,7 @@ class World:
         self.signed = signed
         self.zones = [*zones, *FRAMES]
         self.delegations = {"test.": "", ".": ""}
-        self.ds = {}
+        self.ds: dict[str, list[str]] = {}
         signed.mkdir(exist_ok=True)
         with (signed / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -261,9 +261,12 @@ class World:
         return path
 
     def corefile(self, *upstreams, options="", plugins="", zone=".", anchor="."):
-        """Return a Corefile with a validating forwarder to some upstreams."""
+        """Return a Corefile with a validating forwarder to some upstreams.
+
+        The time of an exchange does not matter, unless `options` have another `read_timeout`.
+        """
         to = " ".join(it.to for it in upstreams)
-        options = f"dnssec validate {self.anchors(anchor)}\nmax_fails 0\n{options}"
+        options = f"dnssec validate {self.anchors(anchor)}\nmax_fails 0\nread_timeout 1m\n{options}"
         forward = f"forward {zone} {to} {{\n{options}\n}}"
         return f".:0 {{\nbind 127.0.0.1\n{plugins}\n{forward}\n}}\n"
 
