@@ -4,6 +4,7 @@ A datagram over loopback is there when sendto(2) returns, so a turn of the event
 """
 
 import asyncio
+import os
 import socket
 import sys
 
@@ -173,8 +174,13 @@ def in_flight():
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """The zones of `signed_world`, and `resolver`, the address of a resolver for them."""
-    made = signed_world.World(tmp_path_factory.mktemp("world"))
+    """The zones of `signed_world`, and `resolver`, the address of a resolver for them.
+
+    The processes of pytest-xdist share the files of the zones, since signing takes seconds.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    made = signed_world.World(tmp_path_factory.mktemp("world"), shared / "signed-zones")
     with made.serve() as resolver:
         made.resolver = resolver
         yield made

@@ -6,6 +6,9 @@ validators under test. `Tamper` stands between and changes some replies.
 
 import base64
 import contextlib
+import fcntl
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -45,6 +48,8 @@ plainly CNAME www.plain.
 dangling CNAME missing
 nodata CNAME ns
 *.walias CNAME www
+*.toplain CNAME www.unsigned
+*.tosigned CNAME www.child
 redirected DNAME ent
 unsigned NS ns.unsigned
 ns.unsigned A 127.0.0.1
@@ -173,52 +178,60 @@ def key_tag(rdata):
     return (total + (total >> 16)) & 0xFFFF
 
 
-def ds_of_keys(name, text):
-    """Return DS records with SHA-256 of the keys as they are in the zone, even if unusable."""
-    import hashlib
-
+def ds_of_keys(name, text, digest_type=2):
+    """Return DS records of the keys as they are in the zone, even if unusable."""
     lines = []
     for flags, protocol, algorithm, key in re.findall(r"DNSKEY\t(\d+) (\d+) (\d+) (\S+)", text):
         head = int(flags).to_bytes(2, "big") + bytes((int(protocol), int(algorithm)))
         rdata = head + base64.b64decode(key)
-        digest = hashlib.sha256(from_text(name) + rdata).hexdigest()
-        lines.append(f"{name} DS {key_tag(rdata)} {algorithm} 2 {digest}")
+        digest = hashlib.new({1: "sha1", 2: "sha256"}[digest_type], from_text(name) + rdata)
+        tag = key_tag(rdata)
+        lines.append(f"{name} DS {tag} {algorithm} {digest_type} {digest.hexdigest()}")
     return lines
 
 
 class World:
-    """The signed zones in a folder."""
+    """The signed zones, whose files are in the folder `signed`, which several processes share."""
 
-    def __init__(self, folder, zones=ZONES):
+    def __init__(self, folder, signed, zones=ZONES):
         self.folder = folder
+        self.signed = signed
         self.zones = [*zones, *FRAMES]
         self.delegations = {"test.": "", ".": ""}
-        self.texts = {}
+        self.ds: dict[str, list[str]] = {}
+        signed.mkdir(exist_ok=True)
+        with (signed / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._sign_once(signed / "ds.json")
+        self.root_ds = self.ds["."][:1]
+
+    def _sign_once(self, done):
+        """Sign the zones unless another process has done it."""
+        if done.exists():
+            self.ds = json.loads(done.read_text())
+            return
         self._configure()
         for zone in sorted(self.zones, key=lambda it: -len(it.name.strip(".").split("."))):
             if zone.name != ".":
                 self._sign(zone)
         self._sign(self.zones[-1])
-        self.root_ds = [it for it in self._ds(".") if it.split()[4] == "2"]
+        done.write_text(json.dumps(self.ds))
 
     def file(self, zone):
-        return self.folder / f"zone-{zone.name}"
+        return self.signed / f"zone-{zone.name}"
 
     def _configure(self):
-        lines = [f"database:\n    storage: {self.folder}\npolicy:\n"]
+        lines = [f"database:\n    storage: {self.signed}\npolicy:\n"]
         lines += [f"  - id: {it}\n    {text}\n" for it, text in POLICIES.items()]
         lines.append(
-            f"template:\n  - id: default\n    storage: {self.folder}\n    semantic-checks: off\nzone:\n"
+            f"template:\n  - id: default\n    storage: {self.signed}\n    semantic-checks: off\nzone:\n"
         )
         lines += [
             f'  - domain: "{it.name}"\n    file: "{self.file(it)}"\n'
             + (f"    dnssec-signing: on\n    dnssec-policy: {it.policy}\n" if it.policy else "")
             for it in self.zones
         ]
-        (self.folder / "sign.conf").write_text("".join(lines))
-
-    def _ds(self, name):
-        return run("keymgr", "-c", self.folder / "sign.conf", name, "ds").splitlines()
+        (self.signed / "sign.conf").write_text("".join(lines))
 
     def _sign(self, zone):
         text = f"$ORIGIN {zone.name}\n$TTL 300\n" + zone.text
@@ -226,39 +239,34 @@ class World:
         lines = []
         if zone.policy:
             moment = int(time.time()) + zone.signed_at
-            run("kzonesign", "-c", self.folder / "sign.conf", "-r", "-t", moment, zone.name)
-            signed = zone.edit(self.file(zone).read_text())
-            self.file(zone).write_text(signed)
+            run("kzonesign", "-c", self.signed / "sign.conf", "-r", "-t", moment, zone.name)
+            signed = self.file(zone).read_text()
+            ksks = "\n".join(re.findall(r"DNSKEY\t257 .*", signed))
+            self.ds[zone.name] = [line for it in (2, 1) for line in ds_of_keys(zone.name, ksks, it)]
+            edited = zone.edit(signed)
+            self.file(zone).write_text(edited)
             if isinstance(zone.ds, str):
-                lines = ds_of_keys(zone.name, signed)
+                lines = ds_of_keys(zone.name, edited)
             else:
-                lines = zone.ds(self._all_ds(zone.name, signed)) if zone.name != "." else []
+                lines = zone.ds(self.ds[zone.name])
         parent = zone.name.split(".", 1)[1] or "."
         added = [f"{zone.name} NS ns.{zone.name}", f"ns.{zone.name} A 127.0.0.1", *lines]
         if zone.name != ".":
             self.delegations[parent] = self.delegations.get(parent, "") + "\n".join(added) + "\n"
 
-    def _all_ds(self, name, signed):
-        import hashlib
-
-        lines = self._ds(name)
-        key = re.search(r"DNSKEY\t257 (\d+) (\d+) (\S+)", signed)
-        if key is None:
-            return lines
-        rdata = b"\1\1" + bytes((int(key[1]), int(key[2]))) + base64.b64decode(key[3])
-        digest = hashlib.sha1(from_text(name) + rdata).hexdigest()
-        return [*lines, f"{name} DS {key_tag(rdata)} {key[2]} 1 {digest}"]
-
     def anchors(self, zone="."):
         """Return the path of a file with the trust anchor of a zone."""
         path = self.folder / f"anchor-{zone}"
-        path.write_text("\n".join(it for it in self._ds(zone) if it.split()[4] == "2") + "\n")
+        path.write_text(self.ds[zone][0] + "\n")
         return path
 
     def corefile(self, *upstreams, options="", plugins="", zone=".", anchor="."):
-        """Return a Corefile with a validating forwarder to some upstreams."""
+        """Return a Corefile with a validating forwarder to some upstreams.
+
+        The time of an exchange does not matter, unless `options` have another `read_timeout`.
+        """
         to = " ".join(it.to for it in upstreams)
-        options = f"dnssec validate {self.anchors(anchor)}\nmax_fails 0\n{options}"
+        options = f"dnssec validate {self.anchors(anchor)}\nmax_fails 0\nread_timeout 1m\n{options}"
         forward = f"forward {zone} {to} {{\n{options}\n}}"
         return f".:0 {{\nbind 127.0.0.1\n{plugins}\n{forward}\n}}\n"
 

@@ -18,9 +18,11 @@ RICH_NAMES = {
     "secure without opt-out": [
         "q.wild A", "a.b.wild TXT", "q.walias A", "q.wild MX", "missing A", "a.b.missing A",
         "dangling A", "nodata TXT", "ent A", "x.redirected A", "x.closer.wild TXT", "www DS",
-        "missing DS", "unsigned DS", "_tcp.ent TXT",
+        "missing DS", "unsigned DS", "_tcp.ent TXT", "q.tosigned TXT",
     ],
-    "insecure": ["www.unsigned A", "missing.unsigned A", "unsigned NS", "plainly A", "www RRSIG"],
+    # The reply for q.toplain has the proof of the wildcard, and an unsigned denial by a zone below.
+    "insecure": ["www.unsigned A", "missing.unsigned A", "unsigned NS", "plainly A", "www RRSIG",
+                 "q.toplain A", "q.toplain TXT"],
 }  # fmt: skip
 EXPECTED = [
     (zone, name, "insecure" if kind == "insecure" else "secure")
@@ -39,6 +41,7 @@ OTHERS = [
     ("child.nsec3.test", "missing A", "secure"),
     ("", ". NS", "secure"),
     ("", ". DNSKEY", "secure"),
+    ("", ". DS", "secure"),
     ("", "nothing A", "secure"),
     ("", "test DS", "secure"),
     ("", "plain DS", "secure"),

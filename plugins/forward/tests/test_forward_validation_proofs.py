@@ -116,6 +116,7 @@ def test_records_of_a_zone_prove_only_what_is_true(kind, contents, name, data):
     for rtype in (A, TXT, DS):
         if denial.no_data(name, rtype) is not None:
             assert model.has_no(name, rtype)
+            assert model.source(name) is not None
             assert not model.is_hidden(name)
     for encloser in ancestors(name):
         if denial.no_closer(name, encloser) is not None:
@@ -144,8 +145,10 @@ def test_all_records_of_a_zone_prove_all_that_is_true(kind, contents, name):
     elif name not in model.names:
         assert denial.no_closer(name, model.encloser(name)) is SECURE
     for rtype in (A, TXT, DS):
-        if model.has_no(name, rtype):
+        if model.source(name) is not None and model.has_no(name, rtype):
             assert denial.no_data(name, rtype) is SECURE
+    if model.has_no(name, DS):
+        assert denial.no_ds(name) is not None
 
 
 @settings(deadline=None)
@@ -193,12 +196,25 @@ def test_a_next_name_outside_the_zone_is_malformed():
 
 
 def test_a_name_that_exists_only_to_be_denied():
-    """RFC 9824: the NSEC record of the name has the type NXNAME."""
+    """RFC 9824: the NSEC or NSEC3 record of the name has the type NXNAME."""
     name = from_text("a.test")
-    for types, expected in (((NSEC_TYPE, 128), SECURE), ((NSEC_TYPE,), None)):
-        denial = NSECDenial(ZONE, [(name, b"\1\0" + name + type_bitmap(types))])
-        assert denial.no_name(name) is expected
-        assert denial.no_data(name, A) is SECURE
+    for types, expected in (((RRSIG, 128), SECURE), ((RRSIG,), None)):
+        records = [(name, b"\1\0" + name + type_bitmap((NSEC_TYPE, *types)))]
+        hashed = Model({name: types}).nsec3()
+        for denial in NSECDenial(ZONE, records), nsec3_denial(hashed):
+            assert denial.no_name(name) is expected
+            assert denial.no_data(name, A) is SECURE
+
+
+def test_only_the_root_itself_can_deny_its_ds_records():
+    """Those of other zones are in the zone above."""
+    for zone, expected in ((b"\0", SECURE), (ZONE, None)):
+        records = [(zone, zone + type_bitmap((NS, SOA)))]
+        assert NSECDenial(zone, records).no_data(zone, DS) is expected
+        digest = NSEC3Parameters(0, b"").hash(zone)
+        rdata = b"\1\0\0\0\0\x14" + bytes(20) + type_bitmap((NS, SOA))
+        hashed = NSEC3Denial(zone, [(b"\x20" + digest + zone, rdata)], lambda: None)
+        assert hashed.no_data(zone, DS) is expected
 
 
 def test_nsec3_records_with_unknown_parameters_are_ignored():

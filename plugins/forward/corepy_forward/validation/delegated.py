@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +16,7 @@ from corepy_forward.validation.public_keys import Delegation, matches
 from corepy_forward.validation.verdicts import Bogus, Security, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from corepy.dns import Request
     from corepy_forward.validation.anchors import Anchor
@@ -52,6 +53,9 @@ class ChainLike(Protocol):
 
     async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
         """Return the verdict if a name is at or below an insecure delegation; None if not."""
+
+    def renew(self, name: bytes) -> None:
+        """Forget the keys of a zone, which do not fit a signature, unless they are new."""
 
 
 class Delegated:
@@ -102,10 +106,20 @@ class Delegated:
             return entry
         require_zone(zone, entry, found)
         checker = self._chain.checker
-        proven = await checker.prove(found, zone, entry.keys, time(), self._work)
+        with self._renewing(zone):
+            proven = await checker.prove(found, zone, entry.keys, time(), self._work)
         if proven.is_expanded(found.owner):
             raise Bogus(f"{found.title} of {shown(self._name)} is made from a wildcard")
         return min(proven.ttl, entry.ttl)
+
+    @contextmanager
+    def _renewing(self, zone: bytes) -> Iterator[None]:
+        """Fetch keys that are not new again if records do not fit them, for the next attempt."""
+        try:
+            yield
+        except Bogus:
+            self._chain.renew(zone)
+            raise
 
     async def _with_ds(self, ds: RecordSet) -> Entry:
         verified = await self._verified(ds)
@@ -139,7 +153,8 @@ class Delegated:
             return entry
         require_zone(zone, entry, None)
         checker, work = self._chain.checker, self._work
-        proofs = await Proofs.read(message, zone, entry.keys, checker, time(), work)
+        with self._renewing(zone):
+            proofs = await Proofs.read(message, zone, entry.keys, checker, time(), work)
         ttl = min([entry.ttl, *(it.ttl for it in proofs.sets.values())])
         cut = proofs.no_ds(self._name)
         if isinstance(cut, Security):

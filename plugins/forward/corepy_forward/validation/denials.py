@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from corepy.dns import constants as c
 from corepy.dns.form_error import FormError
-from corepy.dns.names import is_subdomain, parent_offsets
+from corepy.dns.names import ROOT, is_subdomain, parent_offsets
 from corepy.dns.wire import read_name
 from corepy.zone.canonical import canonical_key
 from corepy_forward.validation.verdicts import SECURE
@@ -35,7 +35,7 @@ class Denial(Protocol):
         """Whether a name, and a wildcard for it, are proven not to exist."""
 
     def no_data(self, name: bytes, rtype: int) -> Security | None:
-        """Whether a type is proven not to exist at a name, or at the wildcard for it."""
+        """Whether a name, or the wildcard for it, is proven to exist without a type."""
 
     def no_closer(self, name: bytes, encloser: bytes) -> Security | None:
         """Whether no name between a name and `encloser` exists, that a wildcard is below."""
@@ -73,15 +73,20 @@ class Types:
         """Whether the zone has no say about names below (RFC 6840 section 4.1)."""
         return self.is_delegation or c.TYPE_DNAME in self
 
-    def lacks(self, rtype: int) -> bool:
+    @property
+    def has_no_name(self) -> bool:
+        """Whether the record is for a name that exists only to be denied (RFC 9824)."""
+        return _TYPE_NXNAME in self
+
+    def lacks(self, rtype: int, *, is_root: bool = False) -> bool:
         """Whether the name has neither this type nor an alias, for this zone (RFC 6840 4.1, 4.3).
 
-        The DS records of a zone are in its parent.
+        The DS records of a zone are in its parent; the root has none.
         """
         if rtype in self or c.TYPE_CNAME in self:
             return False
         if rtype == c.TYPE_DS:
-            return c.TYPE_SOA not in self
+            return is_root or c.TYPE_SOA not in self
         return not self.is_delegation
 
     def cut(self) -> Cut | None:
@@ -143,6 +148,11 @@ class NSECDenial:
         key = canonical_key(name)
         return next((it for it in self._records if it.covers(name, key)), None)
 
+    def _is_empty(self, name: bytes) -> bool:
+        """Whether a name is proven to be an empty non-terminal."""
+        covering = self._covering(name)
+        return covering is not None and is_subdomain(covering.next, name)
+
     def _missing(self, name: bytes) -> bytes | None:
         """Return the closest encloser of a name that is proven not to exist."""
         if name == self._zone or not is_subdomain(name, self._zone):
@@ -156,7 +166,7 @@ class NSECDenial:
         """See `Denial`; also a name that exists only for this purpose (RFC 9824)."""
         exact = self._matching(name)
         if exact is not None:
-            return SECURE if _TYPE_NXNAME in exact.types else None
+            return SECURE if exact.types.has_no_name else None
         encloser = self._missing(name)
         if encloser is None:
             return None
@@ -167,9 +177,8 @@ class NSECDenial:
         """See `Denial`."""
         exact = self._matching(name)
         if exact is not None:
-            return SECURE if exact.types.lacks(rtype) else None
-        covering = self._covering(name)
-        if covering is not None and is_subdomain(covering.next, name):
+            return SECURE if exact.types.lacks(rtype, is_root=name == ROOT) else None
+        if self._is_empty(name):
             return SECURE
         encloser = self._missing(name)
         if encloser is None:
@@ -177,8 +186,7 @@ class NSECDenial:
         wildcard = b"\1*" + encloser
         at_wildcard = self._matching(wildcard)
         if at_wildcard is None:
-            covering = self._covering(wildcard)
-            return SECURE if covering is not None else None
+            return SECURE if self._is_empty(wildcard) else None
         return SECURE if at_wildcard.types.lacks(rtype) else None
 
     def no_closer(self, name: bytes, encloser: bytes) -> Security | None:
@@ -190,6 +198,11 @@ class NSECDenial:
         exact = self._matching(name)
         if exact is not None:
             return exact.types.cut()
-        if self.no_data(name, c.TYPE_DS) is None:
-            return None
-        return Cut(is_insecure=False, exists=self.no_name(name) is None)
+        return inside(self, name)
+
+
+def inside(denial: Denial, name: bytes) -> Cut | None:
+    """Return the facts about a name without a record of its own, where no zone begins."""
+    if denial.no_name(name) is not None:
+        return Cut(is_insecure=False, exists=False)
+    return None if denial.no_data(name, c.TYPE_DS) is None else Cut(is_insecure=False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.dns import constants as c
 from corepy.dns.form_error import FormError
-from corepy.dns.names import is_subdomain, parent_offsets
+from corepy.dns.names import ROOT, is_subdomain, parent_offsets
 from corepy.zone.denial import NSEC3Parameters, next_closer
-from corepy_forward.validation.denials import Cut, Types
+from corepy_forward.validation.denials import Cut, Types, inside
 from corepy_forward.validation.verdicts import (
     EDE_UNSUPPORTED_NSEC3_ITERATIONS,
     INSECURE,
@@ -143,9 +142,10 @@ class NSEC3Denial:
         return None
 
     def no_name(self, name: bytes) -> Security | None:
-        """See `Denial` (RFC 5155 section 8.4)."""
-        if self._matching(name) is not None:
-            return None
+        """See `Denial` (RFC 5155 section 8.4); also RFC 9824, as for NSEC."""
+        exact = self._matching(name)
+        if exact is not None:
+            return SECURE if exact.types.has_no_name else None
         encloser = self._encloser(name)
         if encloser is None or self._covering(b"\1*" + encloser.name) is None:
             return None
@@ -155,7 +155,7 @@ class NSEC3Denial:
         """See `Denial` (RFC 5155 sections 8.5 to 8.7)."""
         exact = self._matching(name)
         if exact is not None:
-            return SECURE if exact.types.lacks(rtype) else None
+            return SECURE if exact.types.lacks(rtype, is_root=name == ROOT) else None
         encloser = self._encloser(name)
         if encloser is None:
             return None
@@ -163,9 +163,7 @@ class NSEC3Denial:
             return INSECURE
         wildcard = b"\1*" + encloser.name
         at_wildcard = self._matching(wildcard)
-        if at_wildcard is not None:
-            return SECURE if at_wildcard.types.lacks(rtype) else None
-        return SECURE if self._covering(wildcard) is not None else None
+        return SECURE if at_wildcard is not None and at_wildcard.types.lacks(rtype) else None
 
     def no_closer(self, name: bytes, encloser: bytes) -> Security | None:
         """See `Denial` (RFC 5155 section 8.8)."""
@@ -184,6 +182,4 @@ class NSEC3Denial:
             return None
         if encloser.covering.is_opt_out:
             return Cut(is_insecure=True)
-        if self.no_data(name, c.TYPE_DS) is None:
-            return None
-        return Cut(is_insecure=False, exists=self.no_name(name) is None)
+        return inside(self, name)

@@ -97,7 +97,7 @@ class Proofs:
         return self._proven(lambda it: it.no_name(name), f"{shown(name)} does not exist")
 
     def no_data(self, name: bytes, rtype: int) -> Security:
-        """Prove that a name has no records of a type; a name that does not exist has none."""
+        """Prove that a name exists without records of a type."""
         return self._proven(
             lambda it: it.no_data(name, rtype), f"{shown(name)} has no {c.type_name(rtype)}"
         )

@@ -237,25 +237,34 @@ class Validation:
         if signer is None:
             return
         proofs = await self._proofs_of(*signer)
-        self.result.weaken(self._absence(proofs, name, qtype))
-        await self._verify_soa(*signer)
+        try:
+            self.result.weaken(self._absence(proofs, name, qtype))
+        except Bogus as problem:
+            # The records may be for a wildcard alias to a name in an unsigned zone below.
+            await self._unsigned(name, qtype, problem.text, problem.ede)
+        else:
+            await self._verify_soa(*signer)
 
     def _absence(self, proofs: Proofs, name: bytes, qtype: int) -> Security:
         """Return the verdict about a denial.
 
         Some servers answer NXDOMAIN for an empty non-terminal. Then the reply that their records
-        prove is NODATA; unbound sends that as well.
+        prove is NODATA; unbound sends that as well. The opposite is corrected, too: otherwise a
+        forger could turn one into the other.
         """
-        if self._message.rcode != c.NXDOMAIN:
-            return proofs.no_data(name, qtype)
+
+        def prove(*, is_absent: bool) -> Security:
+            return proofs.no_name(name) if is_absent else proofs.no_data(name, qtype)
+
+        is_absent = self._message.rcode == c.NXDOMAIN
         try:
-            return proofs.no_name(name)
+            return prove(is_absent=is_absent)
         except Bogus as problem:
             try:
-                verdict = proofs.no_data(name, qtype)
+                verdict = prove(is_absent=not is_absent)
             except Bogus:
                 raise problem from None
-        self.result.rcode = c.NOERROR
+        self.result.rcode = c.NOERROR if is_absent else c.NXDOMAIN
         return verdict
 
     async def _verify_soa(self, zone: bytes, entry: Entry) -> None:

@@ -7,7 +7,7 @@ through five zones takes about twenty checks of signatures and ten queries.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from corepy_forward.validation.verdicts import Bogus, Exhausted
@@ -24,6 +24,13 @@ MOST_HASHES: Final = 64
 MOST_QUERIES: Final = 40
 """Queries to upstreams for keys and delegations."""
 
+LONGEST_CHAIN: Final = 10.0
+"""Seconds after a client's query in which queries for it are sent.
+
+Some are sent after the client got its reply (`outcomes.MARGIN`). Without this limit, slow servers
+could make them many times as many as the clients that wait, whose number is limited.
+"""
+
 LONGEST_STEP: Final = 0.001
 """Seconds of computing after which the event loop runs."""
 
@@ -31,19 +38,23 @@ LONGEST_STEP: Final = 0.001
 class Queries:
     """The queries to upstreams for one client's query."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_ends")
 
     def __init__(self) -> None:
         self._count = 0
+        self._ends = monotonic() + LONGEST_CHAIN
 
     def count(self) -> None:
-        """Count a query; raises Exhausted above the limit.
+        """Count a query; raises Exhausted above the limits.
 
         The zones found so far are cached, so the next attempt may get further.
         """
         self._count += 1
         if self._count > MOST_QUERIES:
             raise Exhausted(f"more than {MOST_QUERIES} queries for the chain of trust")
+        if monotonic() > self._ends:
+            text = f"the chain of trust was not complete after {LONGEST_CHAIN:g} seconds"
+            raise Exhausted(text)
 
 
 class Work:
