@@ -1,6 +1,7 @@
 """Replies that were changed between the authoritative server and the validator."""
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
@@ -224,6 +225,24 @@ def test_replies_that_cannot_be_read_are_refused(world, rule, text):
         assert text in ede_of(reply)[1]
 
 
+@pytest.mark.parametrize("name", ["www.mismatch.test", "www.tampered.test"])
+def test_failures_keep_no_messages_in_memory(world, name):
+    """Without the garbage collector, whose older generations run rarely."""
+    with (
+        signed_world.Tamper(world.resolver) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(2):
+                assert verdict(server.ask(name, do=True)) == ("bogus", 2)
+            kept = server.call(lambda: [it for it in gc.get_objects() if type(it) is Message])
+        finally:
+            gc.enable()
+        assert not kept
+
+
 CORPUS = [
     f"{name}.{zone}.test"
     for zone in ("nsec", "nsec3")
@@ -237,7 +256,7 @@ class OfflineChain(Chain):
 
     def __init__(self, other):
         super().__init__(other._pool, other.anchors)
-        self._entries = dict(other._entries)
+        self._entries = other._entries
 
     async def _find(self, name, request, work):
         raise Indeterminate("offline")
