@@ -14,10 +14,11 @@ from corepy.testing.client import ask, exchange, query
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
 from corepy.testing.upstream import Upstream
-from corepy_forward.validation import chain, entry_cache, outcomes
+from corepy_forward.validation import chain, entry_cache, outcomes, work
 from corepy_forward.validation.entries import Entry, Kind
 from corepy_forward.validation.handler import ValidatingForward
 from corepy_forward.validation.public_keys import ZoneKey
+from corepy_forward.validation.verdicts import Exhausted
 
 signed_world = helper_module(__file__, "signed_world")
 ede_of, verdict = signed_world.ede_of, signed_world.verdict
@@ -332,6 +333,16 @@ def test_a_query_can_only_cause_a_bounded_number_of_others(world, monkeypatch):
         assert found == (5, "more than 6 queries for the chain of trust")
         assert len(upstream.queries) == 7
         assert verdict(server.ask("www.child.nsec.test", do=True)) == ("secure", 0)
+
+
+def test_a_query_causes_others_for_a_bounded_time(monkeypatch):
+    """Else slow zones would let the tasks of queries that have ended accumulate."""
+    queries = work.Queries()
+    queries.count()
+    late = time.monotonic() + work.LONGEST + 1
+    monkeypatch.setattr(work, "monotonic", lambda: late)
+    with pytest.raises(Exhausted, match="not complete after 10 seconds"):
+        queries.count()
 
 
 def test_the_number_of_cached_names_is_bounded(world, upstream, monkeypatch):

@@ -7,7 +7,7 @@ through five zones takes about twenty checks of signatures and ten queries.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from corepy_forward.validation.verdicts import Bogus, Exhausted
@@ -24,6 +24,9 @@ MOST_HASHES: Final = 64
 MOST_QUERIES: Final = 40
 """Queries to upstreams for keys and delegations."""
 
+LONGEST: Final = 10.0
+"""Seconds after which a client's query causes no further ones: it may be repeated once by then."""
+
 LONGEST_STEP: Final = 0.001
 """Seconds of computing after which the event loop runs."""
 
@@ -31,17 +34,20 @@ LONGEST_STEP: Final = 0.001
 class Queries:
     """The queries to upstreams for one client's query."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_until")
 
     def __init__(self) -> None:
         self._count = 0
+        self._until = monotonic() + LONGEST
 
     def count(self) -> None:
-        """Count a query; raises Exhausted above the limit.
+        """Count a query; raises Exhausted above the limit, or if the first one is long ago.
 
         The zones found so far are cached, so the next attempt may get further.
         """
         self._count += 1
+        if monotonic() > self._until:
+            raise Exhausted(f"the chain of trust was not complete after {LONGEST:g} seconds")
         if self._count > MOST_QUERIES:
             raise Exhausted(f"more than {MOST_QUERIES} queries for the chain of trust")
 
