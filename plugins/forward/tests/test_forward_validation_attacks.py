@@ -225,6 +225,23 @@ def test_replies_that_cannot_be_read_are_refused(world, rule, text):
         assert text in ede_of(reply)[1]
 
 
+@pytest.mark.parametrize(("rcode", "upper"), [(2, 0), (6, 0), (0, 1)])
+def test_records_of_failures_are_removed(world, rcode, upper):
+    """Some clients ignore the upper bits of the rcode."""
+
+    def forge(wire):
+        made = unsigned(wire).replace(b"\0\0\x29\4\xd0\0", b"\0\0\x29\4\xd0" + bytes((upper,)))
+        return made[:3] + bytes((made[3] & 0xF0 | rcode,)) + made[4:]
+
+    with (
+        signed_world.Tamper(world.resolver, {"www.nsec.test. A": forge}) as upstream,
+        serve(world.corefile(upstream)) as server,
+    ):
+        for cd in 0, 1:
+            reply = server.ask("www.nsec.test", do=True, cd=cd)
+            assert (reply.header.rcode, reply.header.ad, len(reply.rr)) == (rcode, 0, cd)
+
+
 @pytest.mark.parametrize("name", ["www.mismatch.test", "www.tampered.test"])
 def test_failures_keep_no_messages_in_memory(world, name):
     """Without the garbage collector, whose older generations run rarely."""
