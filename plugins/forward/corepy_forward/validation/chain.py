@@ -23,6 +23,7 @@ from corepy_forward.validation.delegated import Delegated
 from corepy_forward.validation.entries import Entry, Kind, trusted_keys, unsupported
 from corepy_forward.validation.entry_cache import EntryCache
 from corepy_forward.validation.public_keys import Delegation, flaw, matches, usable_keys
+from corepy_forward.validation.turns import Turns
 from corepy_forward.validation.upstream_queries import Query, ask, message_of
 from corepy_forward.validation.verdicts import (
     INSECURE,
@@ -32,7 +33,7 @@ from corepy_forward.validation.verdicts import (
     Security,
     shown,
 )
-from corepy_forward.validation.work import Work
+from corepy_forward.validation.work import Queries, Work
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +64,7 @@ class Chain:
         self._pool = pool
         self.anchors = anchors
         self.checker = Checker()
+        self.turns = Turns()
         self._version = anchors.version
         self._entries = EntryCache()
         self._tasks: dict[bytes, asyncio.Task[Entry]] = {}
@@ -174,7 +176,7 @@ class Chain:
         """Fetch the keys of an anchor's zone again; raises Bogus."""
         self._entries.remove(zone)
         request = Request.from_wire(query(zone, c.TYPE_DNSKEY))
-        await self.entry(zone, request, Work())
+        await self.entry(zone, request, Work(Queries(self.turns)))
 
     async def fetch(
         self,

@@ -13,7 +13,7 @@ from corepy_forward.validation.record_sets import Message
 from corepy_forward.validation.replies import validate
 from corepy_forward.validation.upstream_queries import Query, ask
 from corepy_forward.validation.verdicts import Bogus, Indeterminate
-from corepy_forward.validation.work import Work
+from corepy_forward.validation.work import Queries, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ class Outcomes:
             del self._tasks[key]
 
     async def _resolve(self, query: Query, request: Request) -> Outcome:
-        work = Work()
+        work = Work(Queries(self._chain.turns))
         exchange = await ask(self._pool(), query)
         work.resume()
         try:
