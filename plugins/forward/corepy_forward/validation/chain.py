@@ -2,8 +2,8 @@
 
 `Chain.entry` returns the facts about one name: whether a zone begins there, and its keys. The DS
 records name the parent zone by their signature, so a name below secure zones takes two queries for
-each zone. `Chain.insecure_above` walks down from the anchor label by label; it is for data without
-signatures, which is valid only below a delegation that is proven to be insecure.
+each zone. `Chain.require_insecure` walks down from the anchor label by label; it is for data
+without signatures, which is valid only below a delegation that is proven to be insecure.
 """
 
 from __future__ import annotations
@@ -204,10 +204,12 @@ class Chain:
             except Bogus:
                 raise problem from None
 
-    async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
-        """Return the verdict if a name is at or below an insecure delegation; None if not.
+    async def require_insecure(
+        self, name: bytes, request: Request, work: Work, text: str, ede: int
+    ) -> Security:
+        """Return the verdict if a name is at or below an insecure delegation.
 
-        Raises Bogus if a zone above the name is bogus.
+        Raises Bogus with `text` and `ede` if not, and if a zone above the name is bogus.
         """
         if self.anchors.is_negative(name):
             return INSECURE
@@ -225,12 +227,18 @@ class Chain:
             except Bogus:
                 if offset:
                     raise
-                return None  # nothing proves that the name is a delegation
+                break  # nothing proves that the name is a delegation
             if entry.kind is Kind.INSECURE:
                 return entry.verdict
             if entry.kind is Kind.ABSENT:
-                return None
-        return None
+                text = f"{text}, and {_HINT.format(shown(name[offset:]))}"
+                break
+        raise Bogus(text, ede)
+
+
+_HINT: Final = (
+    "{} is proven not to exist; if it is a zone of your own, name it in negative_trust_anchors"
+)
 
 
 def _retrieve(task: asyncio.Task[Entry]) -> None:
