@@ -15,7 +15,8 @@ from corepy.testing.client import ask, exchange, query
 from corepy.testing.command import wait_until
 from corepy.testing.helper_module import helper_module
 from corepy.testing.upstream import Upstream
-from corepy_forward.validation import chain, outcomes
+from corepy_forward.validation import chain, entry_cache, outcomes
+from corepy_forward.validation.entries import Entry, Kind
 from corepy_forward.validation.handler import ValidatingForward
 from corepy_forward.validation.public_keys import ZoneKey
 
@@ -328,11 +329,8 @@ def test_keys_that_a_rollover_has_replaced_are_fetched_again(world, monkeypatch,
         old = ZoneKey(b"\1\1\3\x0d" + bytes(64))
 
         def spoil():
-            entries = forward.chain._entries
-            cached = entries[signed_world.from_text(zone)]
-            entries[signed_world.from_text(zone)] = cached._replace(
-                found=cached.found._replace(keys=(old,))
-            )
+            entries, key = forward.chain._entries, signed_world.from_text(zone)
+            entries.put(key, entries.get(key)._replace(keys=(old,)), 60.0)
 
         server.call(spoil)
         expected = "insecure" if "unsigned" in name else "secure"
@@ -373,12 +371,29 @@ def test_queries_for_a_chain_of_trust_end_if_upstreams_are_slow(world, monkeypat
 
 
 def test_the_number_of_cached_names_is_bounded(world, upstream, monkeypatch):
-    monkeypatch.setattr(chain, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(entry_cache, "MOST_ENTRIES", 2)
     with serve(world.corefile(upstream)) as server:
         (forward,) = server.plugins(ValidatingForward)
         for name in "www.child.nsec.test", "www.plain", "www.child.optout.test":
             assert verdict(server.ask(name, do=True))[1] == 0
             assert server.call(lambda: len(forward.chain)) == 2
+
+
+def test_the_size_of_cached_keys_is_bounded(monkeypatch):
+    key = ZoneKey(b"\1\1\3\x0d" + bytes(60))
+    two_keys = Entry(Kind.SECURE, 60.0, (key, key))
+    monkeypatch.setattr(entry_cache, "MOST_KEY_BYTES", 5 * (64 + 100))
+    cache = entry_cache.EntryCache()
+    for name in b"\1a\0", b"\1b\0", b"\1b\0", b"\1c\0":
+        cache.put(name, two_keys, 60.0)
+    assert [cache.get(it) for it in (b"\1a\0", b"\1b\0", b"\1c\0")] == [None, two_keys, two_keys]
+    cache.put(b"\1a\0", two_keys._replace(keys=(key,) * 6), 60.0)
+    assert len(cache) == 0
+    cache.put(b"\1d\0", two_keys, 0.0)
+    assert cache.get(b"\1d\0") is None
+    for name in b"\1a\0", b"\1b\0":
+        cache.put(name, two_keys, 60.0)
+    assert len(cache) == 2
 
 
 def test_clients_that_wait_when_the_generation_ends_get_a_reply(world):

@@ -22,8 +22,9 @@ from corepy_forward.validation.entries import trusted_keys
 from corepy_forward.validation.hashed_denials import NSEC3, NSEC3Denial
 from corepy_forward.validation.public_keys import Delegation, ZoneKey
 from corepy_forward.validation.record_sets import Message, RecordSet
+from corepy_forward.validation.turns import Turns
 from corepy_forward.validation.verdicts import INSECURE, SECURE, Bogus
-from corepy_forward.validation.work import Work
+from corepy_forward.validation.work import Queries, Work
 
 A, NS, CNAME, SOA, TXT, DNAME, DS, RRSIG, NSEC_TYPE = 1, 2, 5, 6, 16, 39, 43, 46, 47
 ZONE = from_text("test")
@@ -448,6 +449,39 @@ def test_long_computations_let_the_event_loop_run(monkeypatch):
 
     asyncio.run(run())
     assert order == ["another callback", "resumed"]
+
+
+def test_validations_compute_in_turns(monkeypatch):
+    """One in each iteration of the event loop; hostile ones, which have computed a lot, last."""
+    monkeypatch.setattr(work, "LONGEST_STEP", 1e9)
+    turns = Turns()
+    order: list[str] = []
+
+    async def compute(name, steps):
+        for _ in range(steps):
+            await task_work[name].pause()
+            order.append(name)
+
+    async def run():
+        waiting = asyncio.create_task(turns.take(0))
+        cancelled = asyncio.create_task(turns.take(0))
+        await asyncio.sleep(0)
+        tasks = [asyncio.create_task(compute(*it)) for it in [("a", 4), ("b", 4), ("new", 1)]]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        while not all(it.done() for it in tasks):
+            order.append("|")
+            await asyncio.sleep(0)
+        await waiting
+
+    task_work = {it: Work(Queries(turns)) for it in ("a", "b", "new")}
+    for _ in range(3):
+        asyncio.run(task_work["a"].queries.take_turn())
+    asyncio.run(run())
+    steps = "".join(it[0] for it in order).split("|")
+    assert all(len(it) <= 1 for it in steps[:-1])
+    assert "".join(steps)[:2] == "bn"
+    assert sorted("".join(steps)) == list("aaaabbbbn")
 
 
 def test_keys_of_ed448_and_large_rsa_numbers():

@@ -217,4 +217,4 @@ def _clock() -> tuple[float, float]:
 
 def _expired(anchor: NegativeAnchor) -> str:
     name = to_text(anchor.zone)
-    return f"the negative trust anchor {name} has expired on {date(anchor.until)}"
+    return f"the negative trust anchor {name} expired on {date(anchor.until)}"

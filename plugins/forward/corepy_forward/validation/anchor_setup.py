@@ -113,5 +113,5 @@ def _check_negative(
         if anchor.until <= time.time():  # time of day: the operator's date
             name = to_text(anchor.zone)
             controller.warn(
-                f"the negative trust anchor {name} has expired on {date(anchor.until)}", token
+                f"the negative trust anchor {name} expired on {date(anchor.until)}", token
             )

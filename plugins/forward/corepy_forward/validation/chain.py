@@ -2,15 +2,15 @@
 
 `Chain.entry` returns the facts about one name: whether a zone begins there, and its keys. The DS
 records name the parent zone by their signature, so a name below secure zones takes two queries for
-each zone. `Chain.insecure_above` walks down from the anchor label by label; it is for data without
-signatures, which is valid only below a delegation that is proven to be insecure.
+each zone. `Chain.require_insecure` walks down from the anchor label by label; it is for data
+without signatures, which is valid only below a delegation that is proven to be insecure.
 """
 
 from __future__ import annotations
 
 import asyncio
-from time import monotonic, time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from time import time
+from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Request
 from corepy.dns import constants as c
@@ -21,7 +21,9 @@ from corepy_forward.validation.anchor import SeenKeys
 from corepy_forward.validation.checking import Checker
 from corepy_forward.validation.delegated import Delegated
 from corepy_forward.validation.entries import Entry, Kind, trusted_keys, unsupported
+from corepy_forward.validation.entry_cache import EntryCache
 from corepy_forward.validation.public_keys import Delegation, flaw, matches, usable_keys
+from corepy_forward.validation.turns import Turns
 from corepy_forward.validation.upstream_queries import Query, ask, message_of
 from corepy_forward.validation.verdicts import (
     INSECURE,
@@ -31,7 +33,7 @@ from corepy_forward.validation.verdicts import (
     Security,
     shown,
 )
-from corepy_forward.validation.work import Work
+from corepy_forward.validation.work import Queries, Work
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
     from corepy_forward.pool import Pool
     from corepy_forward.validation.anchors import Anchor, TrustAnchors
     from corepy_forward.validation.record_sets import Message, RecordSet
-
-MOST_ENTRIES: Final = 4096
-"""Names whose facts are cached; those used least recently are removed."""
 
 LONGEST: Final = 3600.0
 SHORTEST: Final = 5.0
@@ -57,14 +56,6 @@ _MOST_REPORTED: Final = 16
 """Keys of an anchor's zone whose signatures are checked for RFC 5011."""
 
 
-class _Cached(NamedTuple):
-    """An entry, or the reason why there is none."""
-
-    found: Entry | Bogus
-    made: float
-    until: float
-
-
 class Chain:
     """The zones that are known to be secure or insecure, and the queries for more."""
 
@@ -73,8 +64,9 @@ class Chain:
         self._pool = pool
         self.anchors = anchors
         self.checker = Checker()
+        self.turns = Turns()
         self._version = anchors.version
-        self._entries: dict[bytes, _Cached] = {}
+        self._entries = EntryCache()
         self._tasks: dict[bytes, asyncio.Task[Entry]] = {}
 
     def __len__(self) -> int:
@@ -88,8 +80,6 @@ class Chain:
         while True:
             cached = self._cached(name)
             if cached is not None:
-                if isinstance(cached, Bogus):
-                    raise cached
                 return cached
             task = self._tasks.get(name)
             is_first = task is None
@@ -104,48 +94,32 @@ class Chain:
                     raise
             finally:
                 work.resume()
+                del task  # its exception refers to this frame
 
-    def _cached(self, name: bytes) -> Entry | Bogus | None:
+    def _cached(self, name: bytes) -> Entry | None:
         if self._version != self.anchors.version:
             self._version = self.anchors.version
             self._entries.clear()
-        cached = self._entries.pop(name, None)
-        if cached is None or cached.until <= monotonic():
-            return None
-        self._entries[name] = cached  # now the most recently used
-        return cached.found
+        return self._entries.get(name)
 
     async def _find_and_keep(self, name: bytes, request: Request, work: Work) -> Entry:
-        found: Entry | Bogus
         version = self.anchors.version
         try:
             found = await self._find(name, request, work)
-            seconds = min(max(found.ttl, SHORTEST), LONGEST)
-        except Indeterminate as problem:
-            problem.zone = problem.zone or name
-            raise
         except Bogus as problem:
             problem.zone = problem.zone or name
-            found, seconds = problem, BOGUS_FOR
+            if version == self.anchors.version and not isinstance(problem, Indeterminate):
+                self._entries.put(name, problem, BOGUS_FOR)
+            raise
         finally:
             del self._tasks[name]
         if version == self.anchors.version:
-            self._keep(name, found, seconds)
-        if isinstance(found, Bogus):
-            raise found
+            self._entries.put(name, found, min(max(found.ttl, SHORTEST), LONGEST))
         return found
-
-    def _keep(self, name: bytes, found: Entry | Bogus, seconds: float) -> None:
-        if len(self._entries) >= MOST_ENTRIES:
-            del self._entries[next(iter(self._entries))]
-        now = monotonic()
-        self._entries[name] = _Cached(found, now, now + seconds)
 
     def renew(self, name: bytes) -> None:
         """Forget the keys of a zone, which do not fit a signature, unless they are new."""
-        cached = self._entries.get(name)
-        if cached is not None and cached.made + RENEWED_AFTER < monotonic():
-            del self._entries[name]
+        self._entries.remove_older(name, RENEWED_AFTER)
 
     async def _find(self, name: bytes, request: Request, work: Work) -> Entry:
         if self.anchors.is_negative(name):
@@ -200,9 +174,9 @@ class Chain:
 
     async def refresh_anchor(self, zone: bytes) -> None:
         """Fetch the keys of an anchor's zone again; raises Bogus."""
-        self._entries.pop(zone, None)
+        self._entries.remove(zone)
         request = Request.from_wire(query(zone, c.TYPE_DNSKEY))
-        await self.entry(zone, request, Work())
+        await self.entry(zone, request, Work(Queries(self.turns)))
 
     async def fetch(
         self,
@@ -230,10 +204,12 @@ class Chain:
             except Bogus:
                 raise problem from None
 
-    async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
-        """Return the verdict if a name is at or below an insecure delegation; None if not.
+    async def require_insecure(
+        self, name: bytes, request: Request, work: Work, text: str, ede: int
+    ) -> Security:
+        """Return the verdict if a name is at or below an insecure delegation.
 
-        Raises Bogus if a zone above the name is bogus.
+        Raises Bogus with `text` and `ede` if not, and if a zone above the name is bogus.
         """
         if self.anchors.is_negative(name):
             return INSECURE
@@ -251,12 +227,18 @@ class Chain:
             except Bogus:
                 if offset:
                     raise
-                return None  # nothing proves that the name is a delegation
+                break  # nothing proves that the name is a delegation
             if entry.kind is Kind.INSECURE:
                 return entry.verdict
             if entry.kind is Kind.ABSENT:
-                return None
-        return None
+                text = f"{text}, and {_HINT.format(shown(name[offset:]))}"
+                break
+        raise Bogus(text, ede)
+
+
+_HINT: Final = (
+    "{} is proven not to exist; if it is a zone of your own, name it in negative_trust_anchors"
+)
 
 
 def _retrieve(task: asyncio.Task[Entry]) -> None:

@@ -112,7 +112,9 @@ class Checker:
             if await self._signing_key(signature, data, keys, work) is not None:
                 return proven
             problem = problem or _no_key(record_set, signature, keys)
-        raise problem or Bogus(
+        if problem is not None:
+            raise problem.copy()  # this frame refers to the other one, and would be freed late
+        raise Bogus(
             f"{record_set.title} of {shown(record_set.owner)} has no signature by {shown(zone)}",
             EDE_RRSIGS_MISSING,
         )

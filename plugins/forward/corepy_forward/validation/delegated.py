@@ -51,8 +51,10 @@ class ChainLike(Protocol):
     ) -> Entry:
         """Return the result of `check` for records."""
 
-    async def insecure_above(self, name: bytes, request: Request, work: Work) -> Security | None:
-        """Return the verdict if a name is at or below an insecure delegation; None if not."""
+    async def require_insecure(
+        self, name: bytes, request: Request, work: Work, text: str, ede: int
+    ) -> Security:
+        """Return the verdict if a name is at or below an insecure delegation."""
 
     def renew(self, name: bytes) -> None:
         """Forget the keys of a zone, which do not fit a signature, unless they are new."""
@@ -166,7 +168,6 @@ class Delegated:
     async def _unsigned(self, text: str, ede: int) -> Entry:
         """Return the facts if the name is below an insecure delegation; raises Bogus else."""
         above = self._name[self._name[0] + 1 :]
-        verdict = await self._chain.insecure_above(above, self._request, self._work)
-        if verdict is None:
-            raise Bogus(text, ede)
+        require = self._chain.require_insecure
+        verdict = await require(above, self._request, self._work, text, ede)
         return Entry(Kind.INSECURE, _SHORT, verdict=verdict)

@@ -13,7 +13,7 @@ from corepy_forward.validation.record_sets import Message
 from corepy_forward.validation.replies import validate
 from corepy_forward.validation.upstream_queries import Query, ask
 from corepy_forward.validation.verdicts import Bogus, Indeterminate
-from corepy_forward.validation.work import Work
+from corepy_forward.validation.work import Queries, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ repeated query gets further.
 """
 
 _VALIDATED: Final = (c.NOERROR, c.NXDOMAIN)
+_ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 _SHARED_FLAGS: Final = 0x7800 | c.FLAG_RD | c.FLAG_CD
 
 
@@ -60,16 +61,21 @@ class Outcome:
         assert exchange is not None
         if exchange.reply is None:
             return request.error(c.SERVFAIL, exchange.reason, (exchange.ede, exchange.ede_text))
-        return _unvalidated(request, exchange.reply)
+        return _unvalidated(request, exchange.reply, with_records=request.cd)
 
 
-def _unvalidated(request: Request, reply: Reply) -> Reply:
-    """Return an upstream's failure for a client."""
+def _unvalidated(request: Request, reply: Reply, *, with_records: bool) -> Reply:
+    """Return an upstream's failure for a client.
+
+    Its records are not validated, so only clients with CD get them: some clients ignore the upper
+    bits of the rcode, and would use records of an answer with BADVERS as those of NOERROR.
+    """
     copy, end = reply.copy(), request.question_end
     wire = reply.wire
     flags = (wire[2] << 8 | wire[3]) & ~(c.FLAG_AD | c.FLAG_CD) | request.flags & c.FLAG_CD
+    counts, records = (wire[4:12], wire[end:]) if with_records else (_ONE_QUESTION, b"")
     copy.wire = b"".join(
-        (wire[:2], flags.to_bytes(2, "big"), wire[4:12], request.wire[12:end], wire[end:])
+        (wire[:2], flags.to_bytes(2, "big"), counts, request.wire[12:end], records)
     )
     return copy
 
@@ -106,7 +112,7 @@ class Outcomes:
             del self._tasks[key]
 
     async def _resolve(self, query: Query, request: Request) -> Outcome:
-        work = Work()
+        work = Work(Queries(self._chain.turns))
         exchange = await ask(self._pool(), query)
         work.resume()
         try:

@@ -61,6 +61,7 @@ class Validation:
         self._work = work
         self._now = time()
         self._proofs: dict[bytes, Proofs] = {}
+        self._insecure: dict[bytes, Security] = {}
         self.result = Validated()
 
     async def run(self) -> Validated:
@@ -202,9 +203,11 @@ class Validation:
     async def _unsigned(self, name: bytes, rtype: int, text: str, ede: int) -> None:
         """Accept data without signatures if it is insecure; raises Bogus else."""
         above = _above_cut(name, rtype)
-        verdict = await self._chain.insecure_above(above, self._request, self._work)
+        verdict = self._insecure.get(above)
         if verdict is None:
-            raise Bogus(text, ede)
+            require = self._chain.require_insecure
+            verdict = await require(above, self._request, self._work, text, ede)
+            self._insecure[above] = verdict
         self.result.weaken(verdict)
 
     async def _proofs_of(self, zone: bytes, entry: Entry) -> Proofs:

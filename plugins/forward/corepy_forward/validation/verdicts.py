@@ -39,6 +39,12 @@ class Bogus(Exception):
         self.zone: bytes | None = None
         """The zone whose keys cannot be trusted, if that is the reason."""
 
+    def copy(self) -> Bogus:
+        """Return the same reason without a traceback, which would keep messages in memory."""
+        made = Bogus(self.text, self.ede)
+        made.zone = self.zone
+        return made
+
 
 class Indeterminate(Bogus):
     """The data that validation needs cannot be obtained now; never cached."""

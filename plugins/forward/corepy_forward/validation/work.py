@@ -6,10 +6,10 @@ through five zones takes about twenty checks of signatures and ten queries.
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic, perf_counter
 from typing import Final
 
+from corepy_forward.validation.turns import Turns
 from corepy_forward.validation.verdicts import Bogus, Exhausted
 
 MOST_CHECKS: Final = 32
@@ -36,12 +36,14 @@ LONGEST_STEP: Final = 0.001
 
 
 class Queries:
-    """The queries to upstreams for one client's query."""
+    """The queries to upstreams for one client's query, and its turns to compute."""
 
-    __slots__ = ("_count", "_ends")
+    __slots__ = ("_count", "_ends", "_turns", "_turns_taken")
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, turns: Turns | None = None) -> None:
+        """Share the `turns` of all validations; None: there are no others."""
+        self._turns = Turns() if turns is None else turns
+        self._turns_taken = self._count = 0
         self._ends = monotonic() + LONGEST_CHAIN
 
     def count(self) -> None:
@@ -55,6 +57,17 @@ class Queries:
         if monotonic() > self._ends:
             text = f"the chain of trust was not complete after {LONGEST_CHAIN:g} seconds"
             raise Exhausted(text)
+
+    @property
+    def has_rivals(self) -> bool:
+        """Whether other validations wait for their turns."""
+        return len(self._turns) > 0
+
+    async def take_turn(self) -> None:
+        """Wait for the turn of this query to compute."""
+        taken = self._turns_taken
+        self._turns_taken += 1
+        await self._turns.take(taken)
 
 
 class Work:
@@ -91,7 +104,7 @@ class Work:
         self._resumed = perf_counter()
 
     async def pause(self) -> None:
-        """Let the event loop run if this query has computed for `LONGEST_STEP`."""
-        if perf_counter() - self._resumed > LONGEST_STEP:
-            await asyncio.sleep(0)
+        """Let the event loop run if this query has computed for `LONGEST_STEP`, or others wait."""
+        if self.queries.has_rivals or perf_counter() - self._resumed > LONGEST_STEP:
+            await self.queries.take_turn()
             self._resumed = perf_counter()
