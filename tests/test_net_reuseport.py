@@ -1,6 +1,7 @@
 """Which socket of a group gets the datagrams of one client, whose hash is always the same."""
 
 import contextlib
+import secrets
 import socket
 
 import pytest
@@ -22,17 +23,20 @@ def group(number, host="127.0.0.1"):
 
 
 def shares(socks, asked="127.0.0.1"):
-    """Send datagrams from one port; return how many each of the sockets got."""
+    """Send datagrams from one port; return how many each of the sockets got.
+
+    Those of other tests, for an earlier server at the port, do not count.
+    """
     family = socket.AF_INET6 if ":" in asked else socket.AF_INET
-    found = [0] * len(socks)
+    found, datagram = [0] * len(socks), secrets.token_bytes(16)
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.connect((asked, socks[0].getsockname()[1]))
         for _ in range(COUNT):
-            client.send(b"a datagram")
+            client.send(datagram)
             for at, sock in enumerate(socks):
                 with contextlib.suppress(BlockingIOError):
-                    sock.recv(99)
-                    found[at] += 1
+                    while True:
+                        found[at] += sock.recv(99) == datagram
     return found
 
 

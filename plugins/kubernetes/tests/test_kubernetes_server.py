@@ -196,14 +196,20 @@ def test_an_api_that_is_away_at_the_start(upstream, caplog):
     assert "starting server with unsynced Kubernetes API" in caplog.text
 
 
-def test_a_reload_keeps_the_objects(api, upstream):
-    with serve(corefile(api, upstream, mode="disabled")) as server:
-        assert answer(server, f"web.{SVC}") == [f"web.{SVC} 10.96.0.5"]
-        asked = len(api.requests)
-        server.reload(corefile(api, upstream, mode="disabled").replace("ttl 30", "ttl 7"))
-        reply = server.ask(f"web.{SVC}")
-        assert [rr.ttl for rr in reply.rr] == [7]
-        assert len(api.requests) == asked
+def test_a_reload_keeps_the_objects(upstream):
+    """The API is that of this server alone, since the requests of others would count."""
+    with api_server.ThreadedAPI() as api:
+        api.put("namespaces", api_server.namespace("default"))
+        api.put("services", api_server.service("web", addresses=["10.96.0.5"], ports=HTTP))
+        text = corefile(api, upstream, mode="disabled")
+        with serve(text) as server:
+            assert answer(server, f"web.{SVC}") == [f"web.{SVC} 10.96.0.5"]
+            api.watched("services", "endpointslices", "namespaces")
+            asked = len(api.requests)
+            server.reload(text.replace("ttl 30", "ttl 7"))
+            reply = server.ask(f"web.{SVC}")
+            assert [rr.ttl for rr in reply.rr] == [7]
+            assert len(api.requests) == asked
 
 
 def outside(*, checking):
