@@ -49,7 +49,8 @@ async def exchange_udp(
     )
     try:
         transport.sendto(message)
-        return await asyncio.wait_for(receiver.reply, timeout)
+        async with asyncio.timeout(timeout):
+            return await receiver.reply
     finally:
         transport.close()
 

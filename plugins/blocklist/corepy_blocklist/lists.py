@@ -189,7 +189,8 @@ class Lists:
         except OSError:
             return False
         try:
-            self.table = await asyncio.wait_for(subscription.receive(), FOLLOWER_WAIT)
+            async with asyncio.timeout(FOLLOWER_WAIT):
+                self.table = await subscription.receive()
         except TimeoutError:
             pass  # the leader is still reading the files
         except (OSError, ValueError):

@@ -97,7 +97,8 @@ class TransferredZone:
         self._content = self._content or _contents.get((self.zone, self._primaries))
         if self._content is None:
             try:
-                await asyncio.wait_for(self.refresh(), START_TIMEOUT)
+                async with asyncio.timeout(START_TIMEOUT):
+                    await self.refresh()
             except TimeoutError:
                 self._report(f"no transfer within {START_TIMEOUT:g} s")
 

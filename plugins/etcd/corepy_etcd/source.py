@@ -98,7 +98,8 @@ class Source:
         """Wait until the copy is complete, or etcd has failed, for at most some seconds."""
         tried = self.synced if self.watcher is None else self.watcher.has_tried
         with suppress(TimeoutError):
-            await asyncio.wait_for(tried.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await tried.wait()
 
     # -- members
 

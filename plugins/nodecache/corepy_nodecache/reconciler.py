@@ -141,8 +141,7 @@ class Reconciler:
     async def close(self) -> None:
         """Stop watching; the host does not change."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
         self._watch.close()
         await self._remove_at_exit()
         if self._problem:

@@ -197,7 +197,8 @@ class Nomad(FastHandler, ExplainedHandler):
         self.source = join(self.settings, self, context)
         metrics.show(self.source)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.source.has_tried.wait(), LONGEST_WAIT)
+            async with asyncio.timeout(LONGEST_WAIT):
+                await self.source.has_tried.wait()
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:

@@ -74,7 +74,8 @@ async def _run_for(command: Command, limit: float) -> float:
 async def _call(command: Command, function: Callable[[], None], limit: float) -> None:
     """Call a function of `command`; do not wait for a program that cannot even be ended."""
     try:
-        await asyncio.wait_for(in_thread(function), limit + 3 * GRACE)
+        async with asyncio.timeout(limit + 3 * GRACE):
+            await in_thread(function)
     except TimeoutError:
         LOG.error("%s: %s cannot be ended; the server goes on", command.event, command)
     except RuntimeError as error:  # the system refuses a thread

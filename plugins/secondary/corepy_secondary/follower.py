@@ -191,7 +191,8 @@ class Follower:
     async def _wait_until(self, when: float) -> None:
         """Wait until a monotonic time, or a notification."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._notice.wait(), max(0.0, when - time.monotonic()))
+            async with asyncio.timeout(max(0.0, when - time.monotonic())):
+                await self._notice.wait()
 
     async def _check(self) -> bool:
         """Return whether a primary server has confirmed the zone, or sent a new version."""
