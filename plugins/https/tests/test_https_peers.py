@@ -57,8 +57,8 @@ def test_curl_sends_several_requests_over_a_connection(server, files, version, m
     targets = [f"{url}?dns={TEXT}"] * 3 if method == "GET" else [url] * 3
     words = ["curl", "-sS", version, "--cacert", str(files.authority)]
     words += post if method == "POST" else []
-    content = run(*words, "-w", "%{http_code} %{num_connects};", *targets)
-    replies = content.split(b";")
+    content = run(*words, "-w", "%{http_code} %{num_connects}<end>", *targets)
+    replies = content.split(b"<end>")  # a TTL of 59 has the byte of ";"
     assert [it[-5:] for it in replies[:3]] == [b"200 1", b"200 0", b"200 0"]
     for reply in replies[:3]:
         assert str(dnslib.DNSRecord.parse(reply[:-5]).rr[0].rdata) == "192.0.2.1"
