@@ -27,6 +27,7 @@ from corepy.net.inherited import ALIVE, Manager, take, take_state
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
+from corepy.plugin.shared_task import shared_result
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.build.loader import Loader, unreadable
 from corepy.server.commands import accept_commands
@@ -115,7 +116,7 @@ async def _wait_for_signal(
         reloading = asyncio.ensure_future(reload_it(reason))
         reloads.add(reloading)
         reloading.add_done_callback(reloads.discard)
-        return await asyncio.shield(reloading)
+        return await shared_result(reloading)
 
     quitting = partial(quit_at_once, options.pidfile)
     asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, quitting)

@@ -12,6 +12,7 @@ from corepy.dns import Reply
 from corepy.dns.constants import NXDOMAIN, rcode_name
 from corepy.dns.form_error import FormError
 from corepy.net.dns_packet import pack
+from corepy.plugin.shared_task import shared_result
 from corepy_grpc import metrics
 from corepy_grpc.connection import Connection, Lost
 from corepy_grpc.messages import NOT_FOUND, CallError, decode, request_headers
@@ -143,7 +144,7 @@ class Upstream:
                 raise OSError(self._problem)
             self._dialling = asyncio.create_task(self._dial())
             self._dialling.add_done_callback(self._dialled)
-        return await asyncio.shield(self._dialling)
+        return await shared_result(self._dialling)
 
     def _dialled(self, task: asyncio.Task[Connection]) -> None:
         self._dialling = None
