@@ -143,6 +143,27 @@ def test_unknown_requests_and_zones_are_refused_or_ignored():
     run(scenario)
 
 
+def test_a_follower_that_cannot_take_an_outcome_is_disconnected():
+    """It connects again then; before, it got nothing any more."""
+
+    async def scenario():
+        group = LinkedProcess()
+        copy = SimpleNamespace(tried=asyncio.Event(), current=None, problem="", age=None)
+        copy.is_missing, copy.ignored = False, 0
+        copy.tried.set()
+        publisher = Publisher(group, "polled", lambda zone: copy)
+        ours, theirs = socket.socketpair()
+        group.names["polled"](theirs)
+        closed = asyncio.Event()
+        channel = Channel(ours, _refuse, closed.set)
+        await channel.ask("follow", PolledZone(from_text("example."), "Z1"))
+        await closed.wait()
+        assert not publisher._feeds
+        publisher.close()
+
+    run(scenario)
+
+
 async def _refuse(request, body, _):
     raise Refusal("nothing is expected")
 
