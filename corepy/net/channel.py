@@ -52,7 +52,8 @@ class Channel:
         """Serve requests with `handler(what, body, descriptors)`.
 
         An exception of `handler` is a refusal to the other side, and one that is not a `Refusal` is
-        an error of the task that carries out the request. `closed` is called once when the connection is closed.
+        an error of the task that carries out the request. `closed` is called once when the
+        connection is closed.
         """
         sock.setblocking(False)
         self._sock = sock

@@ -254,7 +254,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     log = server_logger()
     log.info("%s: Reloading", reason)
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-    failure: str | None = None
+    failure: str | None = "it ended early"  # unless another one is known
     try:
         generation = loader.load()
         _require_listeners(generation)
@@ -269,6 +269,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
         failure = str(error)
         log.error("%s: reload failed, the old configuration stays in use: %s", reason, error)
     else:
+        failure = None
         log_warnings(generation)
         log_packet_cache(generation, server)
         gc.collect()  # collects the old generation
