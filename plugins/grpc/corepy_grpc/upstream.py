@@ -70,6 +70,7 @@ class Upstream:
         self._no_dial_until = 0.0
         self._pause = LEAST_PAUSE
         self._problem = ""
+        self._is_closed = False
         self.replies = self.failures = 0
         self.last_failure: str | None = None
 
@@ -139,6 +140,8 @@ class Upstream:
 
     async def _connect(self) -> Connection:
         """Return a new connection, for which all queries wait together; raises OSError."""
+        if self._is_closed:
+            raise OSError("the server is stopping")
         if self._dialling is None:
             if monotonic() < self._no_dial_until:
                 raise OSError(self._problem)
@@ -201,7 +204,8 @@ class Upstream:
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and make no other."""
+        self._is_closed = True
         if self._dialling is not None:
             self._dialling.cancel()
         if self._connection is not None:
