@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_a_follower_that_cannot_take_an_outcome_is_disconnected():
 
     async def scenario():
         group = LinkedProcess()
-        copy = SimpleNamespace(tried=asyncio.Event(), current=None, problem="", age=None)
+        copy: Any = SimpleNamespace(tried=asyncio.Event(), current=None, problem="", age=None)
         copy.is_missing, copy.ignored = False, 0
         copy.tried.set()
         publisher = Publisher(group, "polled", lambda zone: copy)

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -236,11 +237,12 @@ def test_a_look_that_fails_is_not_the_last_one(monkeypatch):
     monkeypatch.setattr("corepy_auto.handler.SHORTEST", 0)
 
     async def main():
-        handler, look = Auto(None, None, 0.001), FailsOnce()
+        unused, look = Mock(), FailsOnce()
+        handler = Auto(unused, unused, 0.001)
         monkeypatch.setattr(handler, "_look", look)
         monkeypatch.setattr("corepy_auto.handler.INTERVAL", 0)
-        handler.serving(None)
+        handler.serving(unused)
         await look.repeated()
-        handler.shutdown(None)
+        handler.shutdown(unused)
 
     asyncio.run(main())

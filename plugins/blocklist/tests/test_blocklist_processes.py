@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,8 @@ def test_a_descriptor_is_not_watched_any_more_when_it_is_closed():
     """Another socket may get its number before the task that receives tables has ended."""
 
     async def run():
-        loop, ended = asyncio.get_running_loop(), []
+        loop = asyncio.get_running_loop()
+        ended: list[object] = []
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -160,8 +162,9 @@ def test_a_descriptor_is_not_watched_any_more_when_it_is_closed():
             number = ours.fileno()
             subscription.close()
             is_watched = loop.remove_reader(number)
-            await asyncio.wait([subscription._task])
-        return is_watched, subscription._task.cancelled(), ended
+            task: Any = subscription._task
+            await asyncio.wait([task])
+        return is_watched, task.cancelled(), ended
 
     assert asyncio.run(run()) == (False, True, [])
 
@@ -170,11 +173,8 @@ def test_a_start_that_is_cancelled_closes_the_connection_to_the_leader(tmp_path)
     (path := tmp_path / "block").write_text("ads.example\n")
 
     async def run():
-        lists, leader, connected = (
-            Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0),
-            LinkedProcess(),
-            [],
-        )
+        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
+        connected: list[socket.socket] = []
         leader.listen(lists._name, connected.append)
         group = context_of(LinkedProcess(leader))
         starting = asyncio.create_task(lists.before_listen(group))

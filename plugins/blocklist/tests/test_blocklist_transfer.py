@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Any
 
 import dnslib
 import pytest
@@ -239,7 +240,7 @@ def test_dnslib_is_a_second_reader_of_the_content():
 
 def test_a_refresh_that_fails_is_not_the_last_one(monkeypatch):
     async def main():
-        refresh = FailsOnce()
+        refresh: Any = FailsOnce()
         zone = TransferredZone("rpz.example.", [ServerAddress("127.0.0.1", 9)])
         monkeypatch.setattr(zone, "refresh", refresh)
         monkeypatch.setattr(zone, "wait", lambda: 0)

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import dnslib
 import pluggy
@@ -456,7 +457,7 @@ def test_a_check_that_fails_is_not_the_last_one(monkeypatch):
     async def main():
         check = FailsOnce()
         monkeypatch.setattr(file_handler, "changed_files", check)
-        watching = asyncio.create_task(File([])._watch([], 0, None))
+        watching = asyncio.create_task(File([])._watch([], 0, Mock()))
         await check.repeated()
         watching.cancel()
 

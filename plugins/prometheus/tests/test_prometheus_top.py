@@ -1,6 +1,7 @@
 """The option `top`: a bounded number of time series, which come and go with their items."""
 
 import asyncio
+from unittest.mock import Mock
 
 from corepy.plugin import CommandError
 from corepy.testing import serve
@@ -96,7 +97,7 @@ def test_an_update_that_fails_is_not_the_last_one(monkeypatch):
     async def main():
         update = FailsOnce()
         monkeypatch.setattr(TopSeries, "update", update)
-        series = TopSeries(2, None)
+        series = TopSeries(2, Mock())
         await update.repeated()
         await series.stop()
 

@@ -11,6 +11,7 @@ import time
 from calendar import timegm
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -430,10 +431,11 @@ def test_a_check_that_fails_is_not_the_last_one(monkeypatch):
     monkeypatch.setattr("corepy_sign.zone_signer.INTERVAL", 0)
 
     async def main():
-        check = FailsOnce()
-        signer = ZoneSigner([SimpleNamespace(origin=b"\0", refresh=check)])
-        signer.serving(None)
+        check, context = FailsOnce(), Mock()
+        file: Any = SimpleNamespace(origin=b"\0", refresh=check)
+        signer = ZoneSigner([file])
+        signer.serving(context)
         await check.repeated()
-        signer.shutdown(None)
+        signer.shutdown(context)
 
     asyncio.run(main())
