@@ -24,6 +24,13 @@ class End:
             raise Refusal("no")
         if what == "wait":
             await asyncio.Event().wait()
+        if what == "fail":
+            raise ValueError("a fault")
+        if what == "cancel":
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        if what == "lambda":
+            return lambda: None
         return what, body, len(fds)
 
     def close(self):
@@ -68,6 +75,21 @@ def test_a_refusal_has_its_text():
         async with two_ends() as (one, _):
             with pytest.raises(Refusal, match="no"):
                 await one.channel.ask("refuse")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [("fail", "ValueError: a fault"), ("cancel", "CancelledError: "), ("lambda", "Can't pickle")],
+)
+def test_the_other_side_does_not_wait_for_a_handler_that_fails(fault, text):
+    async def run():
+        loop, reported = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        async with two_ends() as (one, _):
+            with pytest.raises(Refusal, match=text):
+                await one.channel.ask(fault)
 
     asyncio.run(run())
 

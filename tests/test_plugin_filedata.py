@@ -360,3 +360,12 @@ def test_the_event_loop_need_not_wait_for_a_thread():
         assert set(shortest) == {filedata._SWITCH}
 
     asyncio.run(main())
+
+
+def test_a_system_without_a_further_thread(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="can't start new thread"):
+        asyncio.run(in_thread(threading.Event))

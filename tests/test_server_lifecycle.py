@@ -213,6 +213,21 @@ def test_a_reload_to_a_busy_port_changes_nothing(events, plugins):
         assert text_of(server.ask("example.org.")) == "a"
 
 
+def test_a_reload_that_waits_for_the_stop_does_not_start_the_server_again(events, plugins):
+    with serve(". {\nlife a\n}", plugins=plugins) as server:
+        generation = server._build(". {\nlife b\n}")
+
+        async def stop_and_reload():
+            stopping = asyncio.create_task(server.server.stop())
+            await asyncio.sleep(0)  # it has begun
+            with pytest.raises(StartupError, match="the server has been stopped"):
+                await server.server.run(generation)
+            await stopping
+
+        asyncio.run_coroutine_threadsafe(stop_and_reload(), server._loop).result(60)
+    assert events[2:] == ["a stopping final=True", "a shutdown "]
+
+
 def test_a_reload_with_mistakes_changes_nothing(plugins):
     with serve(". {\nlife a\n}", plugins=plugins) as server:
         with pytest.raises(CorefileError):

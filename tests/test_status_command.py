@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from corepy.commands import figures_text
 from corepy.commands.show_status import main
 from corepy.commands.status_text import plugin_lines, render
+from corepy.net.inherited import Manager
 from corepy.plugin import control_client
 from corepy.plugin.control_client import ask
+from corepy.server.process import reload
 from corepy.server.traffic import server_status
 from corepy.server.traffic.reloads import Reloads
 from corepy.testing import run_command, serve
@@ -129,6 +132,26 @@ def test_the_last_reload():
     reloads.record("SIGUSR1", "broken")
     reloads.record("SIGUSR1", None)
     assert (reloads.count, reloads.failed, reloads.error) == (2, 1, None)
+
+
+def test_a_reload_that_is_cancelled_has_failed():
+    class Stuck:
+        reloads = Reloads()
+
+        async def run(self, _):
+            await asyncio.Event().wait()
+
+    async def main():
+        server: Any = Stuck()
+        loader: Any = SimpleNamespace(load=lambda: SimpleNamespace(routers={"dns": None}))
+        reloading = asyncio.create_task(reload(server, loader, "SIGUSR1", Manager({})))
+        await asyncio.sleep(0)
+        reloading.cancel()
+        await asyncio.wait([reloading])
+        return server.reloads
+
+    reloads = asyncio.run(main())
+    assert (reloads.failed, reloads.error) == (1, "it ended early")
 
 
 def test_a_server_that_starts_or_stops(folder):

@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,27 @@ def test_unknown_requests_and_zones_are_refused_or_ignored():
         await channel.ask("follow", zone)
         publisher.close()
         channel.close()
+
+    run(scenario)
+
+
+def test_a_follower_that_cannot_take_an_outcome_is_disconnected():
+    """It connects again then; before, it got nothing any more."""
+
+    async def scenario():
+        group = LinkedProcess()
+        copy: Any = SimpleNamespace(tried=asyncio.Event(), current=None, problem="", age=None)
+        copy.is_missing, copy.ignored = False, 0
+        copy.tried.set()
+        publisher = Publisher(group, "polled", lambda zone: copy)
+        ours, theirs = socket.socketpair()
+        group.names["polled"](theirs)
+        closed = asyncio.Event()
+        channel = Channel(ours, _refuse, closed.set)
+        await channel.ask("follow", PolledZone(from_text("example."), "Z1"))
+        await closed.wait()
+        assert not publisher._feeds
+        publisher.close()
 
     run(scenario)
 

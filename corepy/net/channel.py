@@ -51,7 +51,9 @@ class Channel:
     def __init__(self, sock: socket.socket, handler: Handler, closed: Callable[[], None]) -> None:
         """Serve requests with `handler(what, body, descriptors)`.
 
-        `closed` is called once when the connection is closed.
+        An exception of `handler` is a refusal to the other side, and one that is not a `Refusal` is
+        an error of the task that carries out the request. `closed` is called once when the
+        connection is closed.
         """
         sock.setblocking(False)
         self._sock = sock
@@ -201,9 +203,14 @@ class Channel:
 
     async def _answer(self, number: int, what: str, body: Any, fds: list[int]) -> None:
         try:
-            kind, answer = _ANSWER, await self._handler(what, body, fds)
+            self._reply(_ANSWER, number, await self._handler(what, body, fds))
         except Refusal as refusal:
-            kind, answer = _REFUSAL, str(refusal)
+            self._reply(_REFUSAL, number, str(refusal))
+        except (Exception, asyncio.CancelledError) as error:  # else the other side waits for ever
+            self._reply(_REFUSAL, number, f"{type(error).__name__}: {error}")
+            raise
+
+    def _reply(self, kind: int, number: int, answer: object) -> None:
         if self.is_open:
             self._send(kind, number, answer)
 

@@ -7,12 +7,16 @@ This module is for code that calls third-party plugins: the server, and plugins 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import metrics
 from corepy.plugin.errors import describe
 from corepy.plugin.log import plugin_logger, server_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FAILURES = metrics.counter(
     "corepy_plugin_failures_total",
@@ -48,6 +52,19 @@ def report(plugin: str, kind: str, what: str, error: BaseException) -> None:
     count(plugin, kind)
     shown = error if is_news(error) else None
     logger_of(plugin).error("%s: %s", what, describe(error), exc_info=shown)
+
+
+@contextlib.contextmanager
+def reported(plugin: str, what: str) -> Iterator[None]:
+    """Report an exception of the block, so that the background task that has it goes on.
+
+    Otherwise the work would end unnoticed: asyncio logs the exception of a task that the plugin
+    still refers to only when the plugin is freed.
+    """
+    try:
+        yield
+    except Exception as error:
+        report(plugin, "task", what, error)
 
 
 _lines_seen: set[tuple[str, int]] = set()

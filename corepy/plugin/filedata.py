@@ -8,6 +8,7 @@ an event loop do not need are imported lazily.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import threading
 import time
@@ -222,7 +223,8 @@ async def in_thread(function: Callable[[], Any]) -> Any:
     """Return the result of `function`, called in a thread of its own.
 
     Unlike with `asyncio.to_thread`, the process does not wait for the thread at exit, and the
-    interpreter switches threads often meanwhile, so that the event loop need not wait.
+    interpreter switches threads often meanwhile, so that the event loop need not wait. Raises the
+    exception of `function`, and OSError if the system has no further thread.
     """
     import asyncio
 
@@ -247,7 +249,10 @@ async def in_thread(function: Callable[[], Any]) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=run, name="corepy-load", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="corepy-load", daemon=True).start()
+    except RuntimeError as error:  # the number of threads is limited
+        raise OSError(errno.EAGAIN, str(error)) from None
     return await future
 
 

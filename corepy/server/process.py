@@ -27,6 +27,7 @@ from corepy.net.inherited import ALIVE, Manager, take, take_state
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
+from corepy.plugin.shared_task import shared_result
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.build.loader import Loader, unreadable
 from corepy.server.commands import accept_commands
@@ -115,7 +116,7 @@ async def _wait_for_signal(
         reloading = asyncio.ensure_future(reload_it(reason))
         reloads.add(reloading)
         reloading.add_done_callback(reloads.discard)
-        return await asyncio.shield(reloading)
+        return await shared_result(reloading)
 
     quitting = partial(quit_at_once, options.pidfile)
     asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, quitting)
@@ -253,7 +254,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     log = server_logger()
     log.info("%s: Reloading", reason)
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-    failure: str | None = None
+    failure: str | None = "it ended early"  # unless another one is known
     try:
         generation = loader.load()
         _require_listeners(generation)
@@ -268,6 +269,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
         failure = str(error)
         log.error("%s: reload failed, the old configuration stays in use: %s", reason, error)
     else:
+        failure = None
         log_warnings(generation)
         log_packet_cache(generation, server)
         gc.collect()  # collects the old generation

@@ -104,9 +104,13 @@ class Server(ServerSockets):
 
         All or nothing: if a hook refuses, a socket cannot be opened or a listener fails, the
         previous state is restored and `StartupError` is raised. On a takeover the old generation
-        answers the pending queries, the new one all later queries.
+        answers the pending queries, the new one all later queries. A generation that is to replace
+        the running one is refused if the server is stopped before its turn.
         """
+        replaces = self.generation is not None
         async with self._changing:
+            if replaces and self.generation is None:
+                raise StartupError("the server has been stopped")
             try:
                 await self.prepare(generation)
                 await self.activate()

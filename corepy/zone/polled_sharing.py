@@ -97,7 +97,7 @@ class _Feed:
             self._wake.set()
 
     async def _send(self) -> None:
-        with suppress(ChannelClosed, Refusal):
+        try:
             while True:
                 self._wake.clear()
                 while self._due:
@@ -105,6 +105,10 @@ class _Feed:
                     del self._due[zone]
                     await self._send_outcome(zone)
                 await self._wake.wait()
+        except (ChannelClosed, Refusal):
+            pass
+        finally:
+            self.channel.close()  # the follower connects again, and gets all zones
 
     async def _send_outcome(self, zone: PolledZone) -> None:
         copy = self._find(zone)

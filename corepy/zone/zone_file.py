@@ -97,10 +97,10 @@ class ZoneFile:
 
     async def refresh(self, context: LifecycleContext) -> None:
         """Do as `load`, and remove replies with names of a changed zone from all caches."""
-        self._is_forgetting = True
         if await self.load():
+            self._is_forgetting = True
             await forget(context, self.served.origin)
-        self._is_forgetting = False
+            self._is_forgetting = False
 
     def has_changed(self) -> bool:
         """Return whether the file, or one that it includes, has changed; in a thread."""

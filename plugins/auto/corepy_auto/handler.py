@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.names import to_text
 from corepy.plugin import LifecycleContext, hookimpl, in_thread, plugin_logger
+from corepy.plugin.failures import reported
 from corepy.zone import ServedZone, ZoneFile, ZoneHandler, changed_files, forget
 from corepy.zone.zone_file import INTERVAL, SHORTEST
 
@@ -83,7 +84,8 @@ class Auto(ZoneHandler):
         while True:
             often = max(INTERVAL, self._walked * SHARE)
             await asyncio.sleep(min(max(self.reload, SHORTEST), often))
-            await self._look(context)
+            with reported(self.name, "the zone files cannot be checked"):
+                await self._look(context)
 
     async def _look(self, context: LifecycleContext) -> None:
         """Load new and changed files, and remove the zones whose files have gone."""

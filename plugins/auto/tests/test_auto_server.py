@@ -1,10 +1,12 @@
 """Zones that come, change and go while the server runs, their links, and their metrics."""
 
+import asyncio
 import errno
 import inspect
 import logging
 import os
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,6 +14,7 @@ from corepy.dns.names import from_text
 from corepy.plugin import NamePattern
 from corepy.testing import free_port, http_get, serve
 from corepy.testing.command import wait_until
+from corepy.testing.failing_once import FailsOnce
 from corepy.zone import zone_file
 from corepy_auto import handler as auto_handler
 from corepy_auto.folder import DEFAULT_PATTERN, Folder
@@ -228,3 +231,18 @@ def test_inputs_are_the_files(tmp_path):
         assert handler.inputs is None
         file._is_forgetting = False
         assert handler.inputs == before
+
+
+def test_a_look_that_fails_is_not_the_last_one(monkeypatch):
+    monkeypatch.setattr("corepy_auto.handler.SHORTEST", 0)
+
+    async def main():
+        unused, look = Mock(), FailsOnce()
+        handler = Auto(unused, unused, 0.001)
+        monkeypatch.setattr(handler, "_look", look)
+        monkeypatch.setattr("corepy_auto.handler.INTERVAL", 0)
+        handler.serving(unused)
+        await look.repeated()
+        handler.shutdown(unused)
+
+    asyncio.run(main())

@@ -193,9 +193,11 @@ class Lists:
                 self.table = await subscription.receive()
         except TimeoutError:
             pass  # the leader is still reading the files
-        except (OSError, ValueError):
+        except BaseException as error:
             subscription.close()
-            return False
+            if isinstance(error, OSError | ValueError):
+                return False
+            raise
         self._subscription = subscription
         return True
 

@@ -49,8 +49,8 @@ class Publisher:
         if not self._members and _publishers.get(self._name) is self:
             del _publishers[self._name]
             self._group.stop_listening(self._name, self._connected)
-            for sock in self._followers:
-                sock.close()
+            for sock in tuple(self._followers):
+                self._disconnect(sock)
 
     def publish(self, table: Table) -> None:
         """Pass a table to all followers, and to those that connect later."""
@@ -62,6 +62,8 @@ class Publisher:
     def _connected(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._followers.add(sock)
+        # A follower sends nothing: its socket is readable when it has closed its end.
+        asyncio.get_running_loop().add_reader(sock, self._disconnect, sock)
         if self._table is not None:
             self._send(sock)
 
@@ -71,8 +73,12 @@ class Publisher:
         try:
             socket.send_fds(sock, [_MARK], [self._table.descriptor])
         except OSError:
-            self._followers.discard(sock)
-            sock.close()
+            self._disconnect(sock)
+
+    def _disconnect(self, sock: socket.socket) -> None:
+        self._followers.discard(sock)
+        asyncio.get_running_loop().remove_reader(sock)
+        sock.close()
 
 
 class Subscription:
@@ -97,11 +103,12 @@ class Subscription:
                 mark, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
                 break
             ready = loop.create_future()
-            loop.add_reader(self._sock, ready.set_result, None)
+            loop.add_reader(self._sock, _wake, ready)
             try:
                 await ready
             finally:
-                loop.remove_reader(self._sock)
+                if self._sock.fileno() >= 0:
+                    loop.remove_reader(self._sock)
         if mark != _MARK or len(descriptors) != 1:
             raise ConnectionError("the leader shares no table")
         try:
@@ -124,4 +131,11 @@ class Subscription:
         """Receive no more."""
         if self._task is not None:
             self._task.cancel()
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)  # the number may be used again
         self._sock.close()
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():  # cancelled in this turn
+        ready.set_result(None)

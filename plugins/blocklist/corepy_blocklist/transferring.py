@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.errors import describe
+from corepy.plugin.failures import reported
 from corepy.plugin.reading import FileVersion
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import SourceFile, SourceKind
@@ -153,8 +154,9 @@ class TransferredZone:
     async def _refresh_forever(self, renew: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self.wait())
-            if await self.refresh():
-                await renew()
+            with reported("blocklist", f"{self.zone} cannot be refreshed"):
+                if await self.refresh():
+                    await renew()
 
 
 def describe_failure(error: Exception) -> str:

@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from corepy.testing.listening import children, is_whole
 from corepy_blocklist.files import Pattern
 from corepy_blocklist.lists import Lists
 from corepy_blocklist.rule import NAME, SourceKind
+from corepy_blocklist.sharing import Subscription
 
 context_of = helper_module(__file__, "tables").context_of
 CLIENTS = 12
@@ -107,6 +109,83 @@ def test_a_follower_that_has_ended_is_forgotten(tmp_path):
         lists.shutdown(context_of(leader))
 
     asyncio.run(run())
+
+
+def test_a_follower_that_has_ended_keeps_no_descriptor_until_the_next_table(tmp_path):
+    """The followers connect anew at each reload."""
+    (path := tmp_path / "block").write_text("ads.example\n")
+
+    async def run():
+        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
+        await lists.before_listen(context_of(leader))
+        (connected,) = leader.names.values()
+        (await LinkedProcess(leader).connect(lists._name)).close()
+        assert connected.__self__._followers
+        await until(lambda: not connected.__self__._followers)
+        lists.shutdown(context_of(leader))
+
+    asyncio.run(run())
+
+
+def test_a_table_that_arrives_at_the_end_of_a_follower_is_not_an_error():
+    async def run():
+        loop, reported = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            subscription = Subscription(ours)
+            receiving = asyncio.create_task(subscription.receive())
+            await asyncio.sleep(0)
+            theirs.send(b"T")
+            await asyncio.sleep(0)  # the loop has seen it, and calls the reader after this task
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            subscription.close()
+        return receiving.cancelled(), reported
+
+    assert asyncio.run(run()) == (True, [])
+
+
+def test_a_descriptor_is_not_watched_any_more_when_it_is_closed():
+    """Another socket may get its number before the task that receives tables has ended."""
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        ended: list[object] = []
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            subscription = Subscription(ours)
+            subscription.receive_with(ended.append, lambda: ended.append(None))
+            await asyncio.sleep(0)
+            number = ours.fileno()
+            subscription.close()
+            is_watched = loop.remove_reader(number)
+            task: Any = subscription._task
+            await asyncio.wait([task])
+        return is_watched, task.cancelled(), ended
+
+    assert asyncio.run(run()) == (False, True, [])
+
+
+def test_a_start_that_is_cancelled_closes_the_connection_to_the_leader(tmp_path):
+    (path := tmp_path / "block").write_text("ads.example\n")
+
+    async def run():
+        lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
+        connected: list[socket.socket] = []
+        leader.listen(lists._name, connected.append)
+        group = context_of(LinkedProcess(leader))
+        starting = asyncio.create_task(lists.before_listen(group))
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        with connected[0] as sock:
+            sock.setblocking(False)
+            return starting.cancelled(), sock.recv(1)
+
+    assert asyncio.run(run()) == (True, b"")
 
 
 def test_generations_share_a_publisher_and_a_follower_outlives_it(tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Any
 
 import dnslib
 import pytest
@@ -13,6 +14,7 @@ from corepy.dns.presentation import read_record
 from corepy.plugin.server_options import ServerAddress
 from corepy.testing import Upstream, free_port, knot, serve
 from corepy.testing.behaviours import End, Raw
+from corepy.testing.failing_once import FailsOnce
 from corepy_blocklist import transfer_client, transferring
 from corepy_blocklist.handler import Blocklist
 from corepy_blocklist.transfer_client import (
@@ -234,3 +236,16 @@ def test_dnslib_is_a_second_reader_of_the_content():
     while buffer.remaining():
         texts.append(dnslib.RR.parse(buffer))
     assert texts == [rr for line in (soa(), *RULES) for rr in dnslib.RR.fromZone(line)]
+
+
+def test_a_refresh_that_fails_is_not_the_last_one(monkeypatch):
+    async def main():
+        refresh: Any = FailsOnce()
+        zone = TransferredZone("rpz.example.", [ServerAddress("127.0.0.1", 9)])
+        monkeypatch.setattr(zone, "refresh", refresh)
+        monkeypatch.setattr(zone, "wait", lambda: 0)
+        zone.refresh_with(refresh)
+        await refresh.repeated()
+        zone.stop()
+
+    asyncio.run(main())

@@ -92,12 +92,14 @@ class Refresher:
     ) -> asyncio.Task[Reply | None]:
         task = entry.task = asyncio.create_task(self._attempt(below, entry, metrics))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, client_of(below.client)))
+        task.add_done_callback(partial(self._ended, entry, client_of(below.client)))
         return task
 
-    def _ended(self, client: bytes, task: asyncio.Task[Reply | None]) -> None:
+    def _ended(self, entry: CacheEntry, client: bytes, task: asyncio.Task[Reply | None]) -> None:
         self._tasks.discard(task)
         self._shares.give_back(client)
+        if entry.task is task:  # it was cancelled before its first step
+            entry.task = None
 
     async def _attempt(
         self, request: Request, entry: CacheEntry, metrics: CacheMetrics

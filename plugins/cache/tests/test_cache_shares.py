@@ -230,6 +230,28 @@ def test_a_client_cannot_have_all_the_refreshes(monkeypatch):
     assert asyncio.run(run()) == (True, 7, {})
 
 
+def test_an_entry_whose_attempt_was_cancelled_before_it_began_is_refreshed_again():
+    """A reload cancels the attempt, and the next generation goes on with the entry."""
+
+    async def run():
+        bench = Bench("cache {\nserve_stale 1h\n}")
+        bench.below.gate.set()
+        await bench.ask("www.example.org", OTHER)
+        bench.now += 100
+        (entry,) = bench.cache.store.success
+        request = make_request("www.example.org", edns=1232, peer=OTHER)
+        request.received = bench.now
+        await bench.top.serve_dns(request)  # with the stale entry, at once
+        cancelled = entry.task
+        await bench.cache.refresher.stop()
+        assert cancelled.cancelled()
+        await bench.ask("www.example.org", OTHER)
+        await turns()
+        return entry not in bench.cache.store.success
+
+    assert asyncio.run(run())
+
+
 class Breaks(Recorder):
     """Fails in the way that is asked for."""
 

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from corepy.net.fair_queue import FairQueue
 from corepy.plugin import in_thread
+from corepy.plugin.shared_task import shared_result
 from corepy.zone.signatures import SignedData, Validity, signatures
 from corepy_dnssec.recent import Recent
 
@@ -263,7 +264,7 @@ class Signer:
 
 async def _all_of(parts: Sequence[Signed | asyncio.Future[Signed]]) -> list[Signed]:
     """Return the signatures, those of futures when the thread has made them."""
-    return [it if isinstance(it, Signed) else await asyncio.shield(it) for it in parts]
+    return [it if isinstance(it, Signed) else await shared_result(it) for it in parts]
 
 
 def _split_algorithms(keys: Iterable[SigningKey]) -> frozenset[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -60,6 +61,7 @@ class CollectorListener:
         self._collectors = Collectors(str(endpoint))
         self._inode: Inode | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self._opening = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._followers: set[FollowerStream] = set()
@@ -135,10 +137,18 @@ class CollectorListener:
         drops = Drops(output.dropped, log_drops)
         queue = MessageQueue(output.settings.queue * MESSAGES, output.sent, drops)
         stream = CollectorStream(queue.flush, self._collectors)
+        if self._is_closed:  # the connection was accepted just before
+            stream.give_up()
+            return stream
         task = asyncio.create_task(self._serve(stream, queue, output))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._served, stream))
         return stream
+
+    def _served(self, stream: CollectorStream, task: asyncio.Task[None]) -> None:
+        """End the connection, also if the task was cancelled before its first step."""
+        self._tasks.discard(task)
+        stream.give_up()
 
     async def _serve(
         self, stream: CollectorStream, queue: MessageQueue, output: ListeningOutput
@@ -149,11 +159,7 @@ class CollectorListener:
                 await stream.opened
         except (OSError, ValueError) as error:
             self._collectors.log_refusal(error)
-            stream.give_up()
             return
-        except asyncio.CancelledError:
-            stream.give_up()
-            raise
         stream.set_buffer(output.settings.write_buffer * MEBIBYTE)
         queue.stream = stream
         self.queues.append(queue)
@@ -161,8 +167,7 @@ class CollectorListener:
         self._tell_outputs()
         try:
             await asyncio.wait([stream.closed])
-        finally:  # `close` cancels it before it notices the end of a connection
-            stream.abort()
+        finally:
             output.connected.value -= 1
             queue.discard()
             self.queues.remove(queue)
@@ -198,6 +203,7 @@ class CollectorListener:
 
     async def close(self) -> None:
         """Close the socket, and the connections once the collectors have read everything."""
+        self._is_closed = True
         self._process_group.stop_listening(name_of(self.endpoint), self._take_follower)
         if self._watching is not None:
             self._watching.cancel()

@@ -291,4 +291,4 @@ class MessageQueue:
         self.flush()
         await settled
         stream.stop()
-        await asyncio.shield(stream.closed)
+        await asyncio.wait([stream.closed])

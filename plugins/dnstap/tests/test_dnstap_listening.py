@@ -1,5 +1,6 @@
 """Collectors that connect to the server: several, refused ones, over TLS, and through reloads."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -8,13 +9,17 @@ import ssl
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from corepy.plugin import metrics
 from corepy.testing import helper_module, serve
+from corepy.testing.linked_processes import LinkedProcess
 from corepy_dnstap import collectors, listening, stream
 from corepy_dnstap.handler import Dnstap
+from corepy_dnstap.listening import CollectorListener
+from corepy_dnstap.settings import Endpoint
 
 helpers = helper_module(__file__, "dnstap_collectors")
 output_of, wait_until = helpers.output_of, helpers.wait_until
@@ -370,3 +375,21 @@ def test_a_certificate_that_appears_later(certificate, tmp_path, caplog):
         wait_until(server, lambda: output_of(server).state == "listening, 0 connected")
     label = "cannot listen at tls://127.0.0.1:0: No such file or directory; tried again"
     assert caplog.messages[:1] == [label]
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_a_connection_that_is_accepted_at_the_end_is_closed(is_accepted):
+    """Before, the collector stayed connected, and got nothing."""
+
+    async def main():
+        listener = CollectorListener(Endpoint("tcp", "127.0.0.1", 0), LinkedProcess())
+        output: Any = SimpleNamespace(settings=SimpleNamespace(queue=1), dropped=None, sent=None)
+        if is_accepted:
+            stream = listener._accepted(output)  # its task has not begun
+            await listener.close()
+        else:
+            await listener.close()
+            stream = listener._accepted(output)
+        return stream.opened.cancelled(), listener._tasks
+
+    assert asyncio.run(main()) == (True, set())

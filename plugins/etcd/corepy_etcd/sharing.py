@@ -117,12 +117,16 @@ class _Feed:
         self.task = asyncio.create_task(self._send(), name="send etcd's services")
 
     async def _send(self) -> None:
-        with suppress(ChannelClosed, Refusal):
+        try:
             while True:
                 self.wake.clear()
                 await self.channel.ask(_CHANGES, self._portion())
                 if not self.keys and not self.leases:
                     await self.wake.wait()
+        except (ChannelClosed, Refusal):
+            pass
+        finally:
+            self.channel.close()  # the follower connects again, and gets all keys
 
     def _portion(self) -> Portion:
         keys = list(islice(self.keys, PORTION))

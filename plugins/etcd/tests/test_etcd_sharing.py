@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from corepy.http.http_client import parse_url
+from corepy.net.channel import Channel, Refusal
 from corepy.testing import helper_module, until
 from corepy.testing.linked_processes import LinkedProcess
 from corepy_etcd import sharing, source
@@ -98,6 +99,25 @@ def test_a_follower_connects_again_and_keeps_what_it_has(monkeypatch):
         leader.publisher = Publisher(leader.group, "etcd", leader.store, lambda: leader.state)
         await until(lambda: list(store.entries) == [key_of("b.test")])
         follower.close()
+        leader.publisher.close()
+
+    run(scenario)
+
+
+def test_a_follower_that_cannot_take_a_portion_is_disconnected():
+    """It connects again then; before, it got nothing any more."""
+
+    async def refuse(*_):
+        raise Refusal("a fault")
+
+    async def scenario():
+        leader = Leader()
+        ours, theirs = socket.socketpair()
+        leader.group.names["etcd"](theirs)
+        closed = asyncio.Event()
+        Channel(ours, refuse, closed.set)
+        await closed.wait()
+        assert not leader.publisher._followers
         leader.publisher.close()
 
     run(scenario)

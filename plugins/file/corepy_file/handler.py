@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.plugin import Fallthrough, LifecycleContext, StartupError, hookimpl, plugin_logger
+from corepy.plugin.failures import reported
 from corepy.zone import ServedZone, ZoneFile, ZoneHandler, changed_files
 from corepy.zone.zone_file import INTERVAL, SHORTEST
 
@@ -103,5 +104,6 @@ class File(ZoneHandler):
     ) -> None:
         while True:
             await asyncio.sleep(interval)
-            for file in await changed_files(files):
-                await file.refresh(context)
+            with reported(self.name, "the zone files cannot be checked"):
+                for file in await changed_files(files):
+                    await file.refresh(context)

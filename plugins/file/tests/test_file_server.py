@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import dnslib
 import pluggy
@@ -16,6 +17,7 @@ from corepy.dns.names import from_text
 from corepy.plugin import Diagnostic, LifecycleContext, StartupError
 from corepy.testing import Upstream, serve, set_up
 from corepy.testing.command import wait_until
+from corepy.testing.failing_once import FailsOnce
 from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, replies, zone_file
 from corepy_file import handler as file_handler
 from corepy_file.handler import File, Settings
@@ -449,3 +451,14 @@ def test_a_transfer_source(files):
         assert records[0] == records[-1]
         assert len(records) == 5
         assert handler.transfer_zone(from_text("www.example.net."), None) is None
+
+
+def test_a_check_that_fails_is_not_the_last_one(monkeypatch):
+    async def main():
+        check = FailsOnce()
+        monkeypatch.setattr(file_handler, "changed_files", check)
+        watching = asyncio.create_task(File([])._watch([], 0, Mock()))
+        await check.repeated()
+        watching.cancel()
+
+    asyncio.run(main())

@@ -29,6 +29,7 @@ from corepy.plugin import (
     hookimpl,
 )
 from corepy.plugin.protocols import AttemptObserver, UpstreamAttempt
+from corepy.plugin.shared_task import shared_result
 from corepy_grpc.metrics import SHARED
 from corepy_grpc.observing import PROTOCOL, report_attempts
 from corepy_grpc.policies import POLICIES
@@ -149,7 +150,7 @@ class GRPC(FastHandler, ExplainedHandler):
             return None
         self._waiting += 1
         try:
-            return await asyncio.shield(self._flight(request))
+            return await shared_result(self._flight(request))
         finally:
             self._waiting -= 1
             self._shares.give_back(client)

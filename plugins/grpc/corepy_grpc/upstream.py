@@ -12,6 +12,7 @@ from corepy.dns import Reply
 from corepy.dns.constants import NXDOMAIN, rcode_name
 from corepy.dns.form_error import FormError
 from corepy.net.dns_packet import pack
+from corepy.plugin.shared_task import shared_result
 from corepy_grpc import metrics
 from corepy_grpc.connection import Connection, Lost
 from corepy_grpc.messages import NOT_FOUND, CallError, decode, request_headers
@@ -69,6 +70,7 @@ class Upstream:
         self._no_dial_until = 0.0
         self._pause = LEAST_PAUSE
         self._problem = ""
+        self._is_closed = False
         self.replies = self.failures = 0
         self.last_failure: str | None = None
 
@@ -138,12 +140,14 @@ class Upstream:
 
     async def _connect(self) -> Connection:
         """Return a new connection, for which all queries wait together; raises OSError."""
+        if self._is_closed:
+            raise OSError("the server is stopping")
         if self._dialling is None:
             if monotonic() < self._no_dial_until:
                 raise OSError(self._problem)
             self._dialling = asyncio.create_task(self._dial())
             self._dialling.add_done_callback(self._dialled)
-        return await asyncio.shield(self._dialling)
+        return await shared_result(self._dialling)
 
     def _dialled(self, task: asyncio.Task[Connection]) -> None:
         self._dialling = None
@@ -200,7 +204,8 @@ class Upstream:
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and make no other."""
+        self._is_closed = True
         if self._dialling is not None:
             self._dialling.cancel()
         if self._connection is not None:

@@ -320,6 +320,19 @@ def test_failed_connects_pause(monkeypatch):
     asyncio.run(scenario())
 
 
+def test_an_upstream_that_is_closed_makes_no_connection():
+    """A handler above may ask until its own end, such as to refresh its cache."""
+    server = Server()
+
+    async def scenario(upstream):
+        upstream.close()
+        with pytest.raises(UpstreamError, match="the server is stopping"):
+            await upstream.ask(ask_wire("late.example."), LONG)
+
+    run_with_upstream(server, scenario)
+    assert server.calls == []
+
+
 def test_a_unix_socket(tmp_path):
     async def scenario():
         server = Server()

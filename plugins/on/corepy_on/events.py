@@ -78,5 +78,6 @@ async def _call(command: Command, function: Callable[[], None], limit: float) ->
             await in_thread(function)
     except TimeoutError:
         LOG.error("%s: %s cannot be ended; the server goes on", command.event, command)
-    except RuntimeError as error:  # the system refuses a thread
-        LOG.error("%s: cannot run %s: %s", command.event, command, error)
+    except (OSError, RuntimeError) as error:  # such as when the system has no further thread
+        reason = error.strerror if isinstance(error, OSError) else error
+        LOG.error("%s: cannot run %s: %s", command.event, command, reason)

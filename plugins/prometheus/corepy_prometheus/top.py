@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin import CommandError, metrics, plugin_logger
+from corepy.plugin.failures import reported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,11 +50,15 @@ class TopSeries:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self.update()
-            except CommandError as error:
-                plugin_logger("prometheus").warning("the top queries are unknown: %s", error)
+            with reported("prometheus", "the top queries cannot be updated"):
+                await self._try_update()
             await asyncio.sleep(INTERVAL)
+
+    async def _try_update(self) -> None:
+        try:
+            await self.update()
+        except CommandError as error:
+            plugin_logger("prometheus").warning("the top queries are unknown: %s", error)
 
     async def update(self) -> None:
         """Show the current items."""

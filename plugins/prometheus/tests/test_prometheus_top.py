@@ -1,9 +1,11 @@
 """The option `top`: a bounded number of time series, which come and go with their items."""
 
 import asyncio
+from unittest.mock import Mock
 
 from corepy.plugin import CommandError
 from corepy.testing import serve
+from corepy.testing.failing_once import FailsOnce
 from corepy_prometheus import top
 from corepy_prometheus.handler import Prometheus
 from corepy_prometheus.top import TABLES, TOP_QUERIES, TopSeries
@@ -87,3 +89,16 @@ def test_a_server_exports_them_until_a_reload_without(monkeypatch):
     assert found["names", "a.one.test."] == 2 * found["names", "b.one.test."]
     assert len(found) == 6
     assert left == {}
+
+
+def test_an_update_that_fails_is_not_the_last_one(monkeypatch):
+    monkeypatch.setattr("corepy_prometheus.top.INTERVAL", 0)
+
+    async def main():
+        update = FailsOnce()
+        monkeypatch.setattr(TopSeries, "update", update)
+        series = TopSeries(2, Mock())
+        await update.repeated()
+        await series.stop()
+
+    asyncio.run(main())

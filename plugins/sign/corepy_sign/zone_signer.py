@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import to_text
 from corepy.plugin import LifecycleContext, hookimpl
+from corepy.plugin.failures import reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,8 @@ class ZoneSigner:
     async def _run(self) -> None:
         while True:
             for file in self.files:
-                await file.refresh()
+                with reported("sign", f"zone {to_text(file.origin)} cannot be checked"):
+                    await file.refresh()
             await asyncio.sleep(INTERVAL)
 
     @hookimpl

@@ -9,7 +9,9 @@ import subprocess
 import threading
 import time
 from calendar import timegm
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +20,7 @@ from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_to_text
 from corepy.testing import ask, serve
 from corepy.testing.command import wait_until
+from corepy.testing.failing_once import FailsOnce
 from corepy.testing.validators import delv, unbound
 from corepy.testing.zone_keys import write_key
 from corepy.zone import is_newer, read_zone
@@ -422,3 +425,17 @@ def test_file_serves_the_signed_zone(tmp_path):
                 assert reply.header.ad, (question, (tmp_path / "log").read_text())
         for question in QUESTIONS[::5]:
             assert "fully validated" in delv(tmp_path, server.address, record, *question.split())
+
+
+def test_a_check_that_fails_is_not_the_last_one(monkeypatch):
+    monkeypatch.setattr("corepy_sign.zone_signer.INTERVAL", 0)
+
+    async def main():
+        check, context = FailsOnce(), Mock()
+        file: Any = SimpleNamespace(origin=b"\0", refresh=check)
+        signer = ZoneSigner([file])
+        signer.serving(context)
+        await check.repeated()
+        signer.shutdown(context)
+
+    asyncio.run(main())

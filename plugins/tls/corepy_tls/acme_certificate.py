@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from corepy.plugin import in_thread
+from corepy.plugin.failures import reported
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_tls.acme_error import describe_failure
@@ -143,9 +144,10 @@ class AcmeCertificate:
 
     async def _run(self, *, leads: bool) -> None:
         while True:
-            await in_thread(self.load)
-            if leads and await in_thread(self.seconds_until_due) <= 0:
-                await self._attempt()
+            with reported("tls", f"the certificate {self._path} cannot be checked"):
+                await in_thread(self.load)
+                if leads and await in_thread(self.seconds_until_due) <= 0:
+                    await self._attempt()
             await asyncio.sleep(INTERVAL if self.issued else min(INTERVAL, FIRST_INTERVAL))
 
     def seconds_until_due(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import ServerCertificate, StartupError, hookimpl
+from corepy.plugin.failures import reported
 from corepy.plugin.filedata import in_thread
 from corepy.plugin.log import plugin_logger
 from corepy.plugin.reading import file_version, read_file
@@ -142,8 +143,9 @@ class CertificateFiles:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
-            await self.look()
-            self.warn_of_invalidity()
+            with reported("tls", f"{self.settings.certificate} cannot be checked"):
+                await self.look()
+                self.warn_of_invalidity()
 
     def warn_of_invalidity(self) -> None:
         """Log that the certificate has expired since the last call, or is not valid yet."""

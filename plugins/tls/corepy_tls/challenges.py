@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns.constants import CLASS_IN, REFUSED, TYPE_TXT
 from corepy.dns.records import rr
 from corepy.plugin import Cacheability, EndOfChain, FastHandler, in_thread
+from corepy.plugin.shared_task import shared_result
 from corepy_tls.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Reader:
         """Return the current proofs."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(in_thread(self._read), name="ACME challenges")
-        return await asyncio.shield(self._task)
+        return await shared_result(self._task)
 
     def _read(self) -> list[str]:
         return [it for storage in self._storages for it in read_challenges(storage, self._name)]

@@ -15,6 +15,7 @@ import pytest
 from corepy.plugin import EndOfChain
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.certificates import Authority
+from corepy.testing.failing_once import FailsOnce
 from corepy.testing.upstream import free_sockets
 from corepy_tls import acme_certificate, acme_process, challenges
 from corepy_tls.acme_certificate import FIRST_DELAY, LONGEST_DELAY, AcmeCertificate, Issued
@@ -509,3 +510,17 @@ def test_a_slow_file_system_holds_only_the_queries_for_proofs(settings, monkeypa
 
     assert asyncio.run(run()) == [["proof"], ["proof"]]
     assert calls == [WIRE]
+
+
+def test_a_look_at_the_file_that_fails_is_not_the_last_one(settings, monkeypatch):
+    """Without another one, the certificate would never be renewed."""
+    monkeypatch.setattr(acme_certificate, "FIRST_INTERVAL", 0)
+
+    async def main():
+        certificate, look = AcmeCertificate(settings), FailsOnce()
+        monkeypatch.setattr(acme_certificate, "in_thread", look)
+        certificate.use(leads=False)
+        await look.repeated()
+        await certificate.release()
+
+    asyncio.run(main())

@@ -12,6 +12,7 @@ import pytest
 from corepy.plugin import StartupError
 from corepy.testing import until
 from corepy.testing.certificates import Authority
+from corepy.testing.failing_once import FailsOnce
 from corepy_tls import certificate_files
 from corepy_tls.certificate_files import CertificateFiles, Settings
 from corepy_tls.contexts import ClientAuth
@@ -210,3 +211,16 @@ def test_a_key_log_that_cannot_be_written_refuses_the_start(authority, tmp_path)
     source = CertificateFiles(Settings(files.certificate, files.key, key_log=path))
     with pytest.raises(StartupError, match=r"^cannot write the key log"):
         source.before_listen(CONTEXT)
+
+
+def test_a_check_that_fails_is_not_the_last_one(source, monkeypatch):
+    monkeypatch.setattr("corepy_tls.certificate_files.INTERVAL", 0)
+
+    async def main():
+        look = FailsOnce()
+        monkeypatch.setattr(source, "look", look)
+        source.serving(None)
+        await look.repeated()
+        source.shutdown(None)
+
+    asyncio.run(main())

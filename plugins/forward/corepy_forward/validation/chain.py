@@ -17,6 +17,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_DNSKEY_MISSING
 from corepy.dns.message import query
 from corepy.dns.names import parent_offsets
+from corepy.plugin.shared_task import shared_result
 from corepy_forward.validation.anchor import SeenKeys
 from corepy_forward.validation.checking import Checker
 from corepy_forward.validation.delegated import Delegated
@@ -88,7 +89,7 @@ class Chain:
                 task = self._tasks[name] = asyncio.get_running_loop().create_task(finding)
                 task.add_done_callback(_retrieve)
             try:
-                return await asyncio.shield(task)
+                return await shared_result(task)
             except Exhausted:
                 if is_first:
                     raise

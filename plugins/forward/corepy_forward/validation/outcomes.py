@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.form_error import FormError
+from corepy.plugin.shared_task import shared_result
 from corepy_forward import metrics
 from corepy_forward.validation.composing import Composer
 from corepy_forward.validation.record_sets import Message
@@ -98,7 +99,7 @@ class Outcomes:
             task = self._tasks[key] = asyncio.get_running_loop().create_task(running)
         else:
             metrics.SHARED.value += 1
-        return await asyncio.shield(task)
+        return await shared_result(task)
 
     async def _run(self, key: tuple[bytes, int, bytes], request: Request) -> Outcome:
         longest = self._pool().budget + MARGIN
