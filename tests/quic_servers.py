@@ -11,7 +11,7 @@ from corepy.testing.certificates import Authority
 from corepy.testing.quic_peer import QUICPeer
 
 BIG = 60_000
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Answerer(Handler):

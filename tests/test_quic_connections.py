@@ -30,7 +30,7 @@ servers = helper_module(__file__, "quic_servers")
 ask, rcode, running = servers.ask, servers.rcode, servers.running
 
 EXCESSIVE = 4
-WAIT = 20.0
+WAIT = 60.0
 
 
 @pytest.fixture(scope="module")

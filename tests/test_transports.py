@@ -40,7 +40,7 @@ from corepy.testing.listening import children, listening
 
 SOURCE = Path(__file__).with_name("framed_transport.py")
 RECORDS = 'template IN A {\n answer "{{ .Name }} 60 IN A 192.0.2.%d"\n}'
-WAIT = 20.0
+WAIT = 60.0
 
 WHO = """\
 import os
