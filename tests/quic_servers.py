@@ -12,6 +12,8 @@ from corepy.testing.quic_peer import QUICPeer
 
 BIG = 60_000
 WAIT = 60.0
+PATIENT = "timeouts {\n read 60s\n idle 60s\n}"
+"""For servers whose clients may be slower than the defaults allow."""
 
 
 class Answerer(Handler):
