@@ -6,7 +6,7 @@ import time
 from corepy.testing import query
 from corepy.testing.quic_peer import QUICPeer, messages_in
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Client:

@@ -11,7 +11,9 @@ from corepy.testing.certificates import Authority
 from corepy.testing.quic_peer import QUICPeer
 
 BIG = 60_000
-WAIT = 20.0
+WAIT = 60.0
+PATIENT = "timeouts {\n read 60s\n idle 60s\n}"
+"""For servers whose clients may be slower than the defaults allow."""
 
 
 class Answerer(Handler):

@@ -87,7 +87,7 @@ def corefile(upstream, cache):
 def test_everybody_gets_what_was_asked_for_them(first, cache):
     """Whoever comes first, and however often: the packet cache and hits included."""
     order = [first, *(client for client in CLIENTS if client != first)]
-    with Upstream(behave) as upstream, serve(corefile(upstream, cache)) as server:
+    with Upstream(behave) as upstream, serve(corefile(upstream, cache), still=True) as server:
         for _ in range(3):
             got = {
                 client: address(server.exchange(asked_with(CLIENTS[client][0]))) for client in order
@@ -111,7 +111,7 @@ def test_those_who_wait_at_the_same_time_share_only_what_is_the_same(cache):
     got: dict[str, int] = {}
 
     def ask(client):
-        got[client] = address(server.exchange(asked_with(CLIENTS[client][0]), timeout=15))
+        got[client] = address(server.exchange(asked_with(CLIENTS[client][0]), timeout=60))
 
     with Upstream(slow) as upstream, serve(corefile(upstream, cache)) as server:
         threads = [threading.Thread(target=ask, args=(client,)) for client in CLIENTS]

@@ -607,7 +607,7 @@ def ask_for(argument):
 def test_a_running_server_explains_itself_and_counts_the_question():
     with (
         Upstream(ZONE) as upstream,
-        serve(forwarding(upstream, "errors", "cache 30"), control=True) as server,
+        serve(forwarding(upstream, "errors", "cache 30"), control=True, still=True) as server,
     ):
         first = live()
         assert steps(first)["cache"]["before"] == {"state": "miss"}

@@ -93,7 +93,7 @@ def test_a_denied_client_gets_a_short_reply_whether_or_not_the_packet_cache_has_
     with gated_server(denial, shared=shared) as server:
         (handler,) = server.plugins(Gated)
         for times in range(3):  # from the chain, from the packet cache, again
-            assert server.ask("www.test.").a.ttl == 60
+            assert str(server.ask("www.test.").a.rdata) == "192.0.2.1"
             denied = server.ask("www.test.", source=LIMITED, edns=1232)
             expected = (5, 0) if denial is Denial.REFUSE else (0, 1)
             assert (denied.header.rcode, denied.header.tc) == expected

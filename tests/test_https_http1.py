@@ -14,7 +14,7 @@ from corepy.testing import helper_module, query, serve, with_handlers
 from corepy.testing.command import wait_until
 
 gated_handler = helper_module(__file__, "gated_handler")
-WAIT = 20.0
+WAIT = 60.0
 QUERY = query("www.example.org.", id=0)
 TEXT = """https://.:0 {
     bind 127.0.0.1

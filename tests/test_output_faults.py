@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def running(output, tmp_path, flags, line):
         start_new_session=True,
     )
     try:
-        yield process, lambda: answers(port)
+        yield process, partial(answers, port)
     finally:
         left = children(process.pid) if process.poll() is None else []
         process.kill()
@@ -121,9 +122,9 @@ def running(output, tmp_path, flags, line):
                 os.kill(pid, signal.SIGKILL)
 
 
-def answers(port):
+def answers(port, timeout=1.0):
     with contextlib.suppress(OSError, TimeoutError):
-        return ask(("127.0.0.1", port), "example.org.", timeout=1).header.rcode == 0
+        return ask(("127.0.0.1", port), "example.org.", timeout=timeout).header.rcode == 0
     return False
 
 
@@ -142,7 +143,7 @@ def test_serving_does_not_depend_on_the_output(output, name, mode, tmp_path):
         wait_until(is_answered, 60)
         output.end_reader(name)
         for _ in range(100):  # each is a line of the log
-            assert is_answered()
+            assert is_answered(60)
         process.send_signal(signal.SIGUSR1)
         for old in children(process.pid):
             os.kill(old, signal.SIGKILL)

@@ -4,6 +4,7 @@ import itertools
 import random
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,12 +31,12 @@ servers = helper_module(__file__, "quic_servers")
 ask, rcode, running = servers.ask, servers.rcode, servers.running
 
 EXCESSIVE = 4
-WAIT = 20.0
+WAIT = 60.0
 
 
 @pytest.fixture(scope="module")
 def doq(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("doq")) as server:
+    with running(tmp_path_factory.mktemp("doq"), servers.PATIENT) as server:
         yield server
 
 
@@ -154,12 +155,14 @@ def initial(doq):
 
 
 def test_forged_addresses_take_a_bounded_number_of_connections(doq):
+    now = time.monotonic()  # no handshake takes too long meanwhile
+    doq.call(lambda: setattr(doq.listener.demultiplexer, "_clock", lambda: now))
     first = [datagram(doq.address, initial(doq)) for _ in range(handshakes.RETRY_FROM + 3)]
     assert len(doq.call(lambda: list(doq.listener.connections))) <= handshakes.RETRY_FROM + 3
     assert [header(it[0]).packet_type for it in first[-3:]] == [QuicPacketType.RETRY] * 3
     for answers in first:  # at most three times the size of the client's datagram
         assert sum(map(len, answers)) <= 3 * 1200
-    doq.call(lambda: setattr(doq.listener.demultiplexer, "_clock", lambda: time.monotonic() + 9))
+    doq.call(lambda: setattr(doq.listener.demultiplexer, "_clock", lambda: now + 9))
     wait_until(lambda: not doq.call(lambda: list(doq.listener.demultiplexer._in_progress)))
     doq.call(lambda: setattr(doq.listener.demultiplexer, "_clock", time.monotonic))
     assert doq.call(lambda: doq.listener.demultiplexer.handshakes.count) == 0
@@ -467,19 +470,21 @@ def test_the_end_is_repeated_for_a_client_that_has_not_noticed(doq, client):
 
 def test_a_connection_that_is_only_kept_alive_ends(tmp_path):
     with running(tmp_path, "timeouts {\n idle 1s\n}") as doq, doq.connect() as client:
-        client.ask(ask())
+        with suppress(ClosedError):  # on a busy machine, its time is up before it asks
 
-        def is_closed():
-            client.quic.send_ping(1)
-            return client.closed is not None
+            def is_closed():
+                client.quic.send_ping(1)
+                return client.closed is not None
 
-        client.until(is_closed)
+            client.ask(ask())
+            client.until(is_closed)
         assert client.closed == 0
 
 
 def test_an_idle_connection_ends(tmp_path):
     with running(tmp_path, "timeouts {\n idle 1s\n}") as doq, doq.connect() as client:
-        client.ask(ask())
+        with suppress(ClosedError):  # on a busy machine, its time is up before it asks
+            client.ask(ask())
         wait_until(lambda: not doq.call(lambda: list(doq.listener.connections)))
         assert doq.call(lambda: doq.listener.demultiplexer._by_id) == {}
 

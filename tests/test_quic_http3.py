@@ -81,7 +81,8 @@ class H3Peer:
 
 @pytest.fixture(scope="module")
 def doh(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("doh"), "cache", scheme="https3") as server:
+    folder = tmp_path_factory.mktemp("doh")
+    with running(folder, "cache", servers.PATIENT, scheme="https3") as server:
         yield server
 
 

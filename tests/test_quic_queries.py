@@ -18,7 +18,8 @@ KEEPALIVE = opt_record(1232, options=option(11))
 
 @pytest.fixture(scope="module")
 def doq(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("doq"), "cache", "quic {\n max_streams 8\n}") as server:
+    limits = servers.PATIENT, "quic {\n max_streams 8\n}"
+    with running(tmp_path_factory.mktemp("doq"), "cache", *limits) as server:
         yield server
 
 

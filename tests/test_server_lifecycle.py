@@ -176,7 +176,7 @@ def test_stop_answers_what_lies_in_the_socket(plugins, name, tcp):
                 client.sendall(frame(query(name)) if tcp else query(name))
             await server.server.stop()  # before the event loop could look at the socket
 
-        asyncio.run_coroutine_threadsafe(ask_and_stop(), server._loop).result(10)
+        asyncio.run_coroutine_threadsafe(ask_and_stop(), server._loop).result(60)
         wires = [read_frame(client) if tcp else client.recv(999) for client in clients]
     assert [text_of(dnslib.DNSRecord.parse(wire)) for wire in wires] == ["a"] * 3
 

@@ -395,6 +395,7 @@ def test_nobody_can_tell(blocks, questions):
         with serve(text) as without:
             del os.environ[SWITCH]
             with serve(text) as server:
+                began = time.monotonic()
                 for question in questions + questions:
                     question = dict(question)
                     name = f"{question.pop('label')}.example.org."
@@ -407,8 +408,10 @@ def test_nobody_can_tell(blocks, questions):
                         cached, cached_ttls = normal(server.exchange(wire, tcp=tcp))
                         assert cached == plain
                         assert len(cached_ttls) == len(plain_ttls)
+                        # The two fetched them at different times; a second more for rounding.
+                        most = time.monotonic() - began + 1
                         assert all(
-                            abs(a - b) <= 2 for a, b in zip(cached_ttls, plain_ttls, strict=True)
+                            abs(a - b) <= most for a, b in zip(cached_ttls, plain_ttls, strict=True)
                         )
 
 

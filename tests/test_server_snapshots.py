@@ -17,6 +17,7 @@ from corepy.server.snapshot import Clocks, InvalidSnapshot, Selection, parse
 from corepy.server.snapshots import Snapshots
 from corepy.supervise.store import Store
 from corepy.testing import with_handlers
+from corepy.testing.descriptors import open_files
 
 BOOT, OTHER_BOOT, UNKNOWN = b"a" * 16, b"b" * 16, bytes(16)
 SECOND = 10**9
@@ -177,12 +178,12 @@ def test_other_files_are_not_replaced(tmp_path, change):
     path = tmp_path / "state"
     state_files.write(path, PARTS)
     change(path)
-    before, descriptors = path.lstat(), len(os.listdir("/proc/self/fd"))
+    before, descriptors = path.lstat(), open_files()
     for attempt in (lambda: state_files.write(path, PARTS), lambda: state_files.remove(path)):
         with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kind of file
             attempt()
     assert path.lstat() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() <= descriptors
 
 
 def test_a_file_with_another_content_is_not_replaced(tmp_path):
@@ -274,10 +275,10 @@ def test_a_file_in_memory_that_is_not_complete_is_closed():
         yield b"x"
         raise OSError(28, "No space left on device")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(OSError, match="No space"):
         state_memory.write(parts())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() <= before
 
 
 def test_the_store_of_the_supervisor_keeps_the_last_state():
@@ -470,25 +471,25 @@ def test_what_a_stopped_manager_keeps_is_discarded():
         manager = Keeper()
         keeping = Snapshots(manager, ProcessGroup())
         keeping.start(generation())
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_files()
         await keeping._write_memory()
-        assert len(os.listdir("/proc/self/fd")) == before + 2  # the manager's and this one
+        assert len(open_files() - before) == 2  # the manager's and this one
         manager.is_stopped = True
         for _ in range(3):
             await keeping._write_memory()
-        assert len(os.listdir("/proc/self/fd")) == before + 3
+        assert len(open_files() - before) == 3
         await keeping.discard()
         assert state_memory.is_revoked(manager.kept)
-        assert len(os.listdir("/proc/self/fd")) == before + 1
+        assert len(open_files() - before) == 1
         await keeping._write_memory()
         manager.is_stopped = False
         await keeping._write_memory()
         assert not state_memory.is_revoked(manager.kept)
-        assert len(os.listdir("/proc/self/fd")) == before + 2
+        assert len(open_files() - before) == 2
         await keeping._memory.stop()
         keeping._close_memory()
         manager.release_state()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() <= before
 
     asyncio.run(run())
 

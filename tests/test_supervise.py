@@ -166,31 +166,6 @@ def test_a_worker_that_is_stopped_is_replaced_before_its_silence_is_long(command
     assert starts(command) == 1 + sum("starting another" in line for line in command.lines)
 
 
-def test_a_worker_that_recovers_goes_on_with_its_cache(command):
-    worker = the_worker(command)
-    os.kill(worker, signal.SIGSTOP)
-    command.wait_for("does not respond: starting another")
-    os.kill(worker, signal.SIGCONT)
-    command.wait_for(f"worker {worker} responds again")
-    wait_until(lambda: workers(command) == [worker])
-    assert command.ask("www.example.org.").rr
-
-
-def test_a_burst_that_waits_for_a_worker_is_answered_whole(upstream):
-    """More than wait at a socket of a worker that runs, for which it would be a flood."""
-    number = 2500
-    with run_command(
-        f".:{free_port()} {{\n bind 127.0.0.1\n whoami\n}}\n", "-supervise"
-    ) as command:
-        command.wait_for(" serves")
-        os.kill(the_worker(command), signal.SIGKILL)
-        with client_of_many(command) as client:
-            for at in range(number):
-                client.send(at.to_bytes(2, "big") + query(f"{at}.example.org.")[2:])
-            found = {client.recv(512)[:2] for _ in range(number)}
-    assert len(found) == number
-
-
 def test_a_busy_worker_is_not_killed(command):
     worker = the_worker(command)
     with Load(command.address, rate=20_000):

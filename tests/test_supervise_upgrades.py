@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.testing import ask, free_port, run_command
+from corepy.testing import ask, free_port, query, run_command
 from corepy.testing.command import wait_until
 
 GATE = """
@@ -111,6 +111,31 @@ def test_an_upgrade_that_is_asked_for_while_a_worker_fails_to_start_is_tried(hos
     host.gate.unlink()
     host.command.wait_for(f"stopping {worker}")
     assert host.answers()
+
+
+def test_a_worker_that_recovers_goes_on(host):
+    worker = host.start_standby()
+    host.gate.unlink()
+    host.command.wait_for(f"worker {worker} responds again")
+    wait_until(lambda: host.workers() == [worker])
+    assert host.answers()
+
+
+def test_a_burst_that_waits_for_a_worker_is_answered_whole(host):
+    """More than wait at a socket of a worker that runs, for which it would be a flood."""
+    number, (worker,) = 2500, host.workers()
+    host.gate.touch()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in host.workers())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", host.port))
+        for at in range(number):
+            client.send(at.to_bytes(2, "big") + query(f"{at}.example.org.")[2:])
+        host.gate.unlink()
+        found = {client.recv(512)[:2] for _ in range(number)}
+    assert len(found) == number
 
 
 def test_a_standby_that_is_not_needed_leaves_no_socket(host):

@@ -121,7 +121,7 @@ def answers(port):
 def left_in_the_queue(port):
     """Ask while nobody reads; return a function that gets the answer."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(("127.0.0.1", port))
     wire = query("example.org.")
     client.send(wire)

@@ -33,6 +33,7 @@ class Command:
         self.conf = conf
         self.lines: list[str] = []
         self._news = threading.Condition()
+        self._is_whole = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -43,6 +44,7 @@ class Command:
                 self.lines.append(line.rstrip("\n"))
                 self._news.notify_all()
         with self._news:
+            self._is_whole = True
             self._news.notify_all()
 
     @property
@@ -53,13 +55,12 @@ class Command:
     def wait_for(self, text: str, timeout: float = START_TIMEOUT, times: int = 1) -> None:
         """Wait until `times` lines with `text` were printed.
 
-        Raises TimeoutError with the output after `timeout` seconds, or if the process ends before.
+        Raises TimeoutError with the output after `timeout` seconds, or at its end: all of what a
+        process has printed is read, also after the process has ended.
         """
         with self._news:
-            seen = self._news.wait_for(
-                lambda: self._count(text) >= times or self.process.poll() is not None, timeout
-            )
-        if not seen or self._count(text) < times:
+            self._news.wait_for(lambda: self._count(text) >= times or self._is_whole, timeout)
+        if self._count(text) < times:
             raise TimeoutError(f"no {text!r} in:\n{self.output}")
 
     def _count(self, text: str) -> int:

@@ -118,7 +118,7 @@ class Fleet:
         trace: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def add(self, behaviour: str) -> Place:
         """Add an upstream with the named behaviour and return it."""

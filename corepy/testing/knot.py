@@ -16,7 +16,7 @@ from corepy.testing.upstream import free_sockets
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 _CONF = """\
 server:
     listen: {host}@{port}

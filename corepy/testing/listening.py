@@ -16,6 +16,13 @@ _TABLES = {"udp": "07", "udp6": "07", "tcp": "0A", "tcp6": "0A"}
 These are listening TCP sockets and unconnected UDP sockets.
 """
 
+_READS = 3
+"""Reads of each table, which the kernel returns in pieces of a page, not as of one moment.
+
+The next piece begins after as many sockets as were in those before, so that it lacks one if any
+process has closed another socket meanwhile.
+"""
+
 
 def children(pid: int) -> list[int]:
     """Return the IDs of the child processes of `pid`; an empty list if it has ended."""
@@ -30,12 +37,12 @@ def listening(port: int) -> list[str]:
 
     They are those of this network namespace.
     """
-    found = []
-    for name, state in _TABLES.items():
+    found = dict[str, None]()
+    for name, state in [*_TABLES.items()] * _READS:
         table = Path("/proc/net", name)
         rows = [it.split() for it in table.read_text().splitlines()[1:]] if table.exists() else []
-        found += [it[9] for it in rows if it[1].endswith(f":{port:04X}") and it[3] == state]
-    return found
+        found |= {it[9]: None for it in rows if it[1].endswith(f":{port:04X}") and it[3] == state}
+    return [*found]
 
 
 def read_by(pid: int) -> set[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aioquic.quic.events import QuicEvent
     from aioquic.tls import SessionTicket
 
-WAIT = 20.0
+WAIT = 60.0
 """Seconds after which a test fails."""
 
 

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import dnslib
@@ -105,10 +106,10 @@ class Upstream:
         with socket.socket(self._udp.family, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self.address)
         _cut(self._tcp)
-        for stream in list(self._streams):
-            _cut(stream)
         for thread in self._threads:
             thread.join(5)
+        for stream in list(self._streams):  # also one that was accepted meanwhile
+            _cut(stream)
         self._udp.close()
         self._tcp.close()
 
@@ -142,7 +143,8 @@ class Upstream:
                 if self._closing:
                     return
                 if isinstance(act, bytes):
-                    self._udp.sendto(act, peer)
+                    with suppress(OSError):  # by now, a packet filter refuses it, or a link is gone
+                        self._udp.sendto(act, peer)
                 elif isinstance(act, Elsewhere):
                     with socket.socket(self._udp.family, socket.SOCK_DGRAM) as other:
                         other.bind((self.address[0], 0))

@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_and_its_upgrade(folder):
             os.kill(worker, signal.SIGKILL)
             command.wait_for(" serves", times=4)
             assert command.ask("www.example.org").rr
-            assert asked_for_www(upstream) == asked + 1
+            assert asked_for_www(upstream) > asked
 
 
 def test_followers_start_from_the_state_of_the_leader(tmp_path):

@@ -49,7 +49,7 @@ def asked(upstream, question="www.example.org. A"):
 
 @pytest.mark.parametrize("tcp", [False, True])
 def test_hits_over_udp_and_tcp(tcp):
-    with Upstream(ZONE) as upstream, serve(corefile(upstream)) as server:
+    with Upstream(ZONE) as upstream, serve(corefile(upstream), still=True) as server:
         first = server.ask("www.example.org", tcp=tcp)
         second = server.ask("www.example.org", tcp=not tcp)
         assert asked(upstream) == 1
@@ -127,7 +127,8 @@ def test_a_flood_of_new_names_is_bounded_and_hits_go_on():
         reply.add_answer(dnslib.RR(query.q.qname, 1, 1, 300, dnslib.A("192.0.2.1")))
         return reply
 
-    with Upstream(only_one) as upstream, serve(corefile(upstream, "memory 1MiB")) as server:
+    text = "memory 1MiB"
+    with Upstream(only_one) as upstream, serve(corefile(upstream, text), still=True) as server:
         server.ask("www.example.org")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(30)
@@ -185,7 +186,8 @@ def test_purge(capsys, caplog, runtime_folder):
 
 
 def test_the_packet_cache_stands_in_and_reports():
-    with Upstream(ZONE) as upstream, serve(corefile(upstream, zone="a.example.net")) as server:
+    text = "a.example.net"
+    with Upstream(ZONE) as upstream, serve(corefile(upstream, zone=text), still=True) as server:
         for _ in range(20):
             assert server.ask("a.example.net").rr
         server.reload(corefile(upstream, zone="example.org"))  # credits what is outstanding
@@ -212,7 +214,8 @@ def test_purge_survives_a_reload(capsys):
     [None, {}, [], "a", {"name": 1}, {"name": "a..b"}, {"type": "a"}, {"name": "a", "zone": "b"}],
 )
 def test_purge_takes_no_nonsense(argument, runtime_folder):
-    with Upstream(ZONE) as upstream, serve(corefile(upstream), control=True) as server:
+    served = serve(corefile(upstream := Upstream(ZONE)), control=True, still=True)
+    with upstream, served as server:
         server.ask("www.example.org")
         (path,) = runtime_folder.iterdir()
         with pytest.raises(control_client.ControlError):

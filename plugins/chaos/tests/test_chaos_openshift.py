@@ -81,7 +81,7 @@ def test_runs():
             upstream=upstream.to,
             kubernetes="",
         ).replace("lameduck 20s", "lameduck 0s")
-        with serve(text) as server:
+        with serve(text, still=True) as server:
             for _ in range(3):
                 (record,) = server.ask("www.example.org").rr
                 assert str(record.rdata) == "192.0.2.1"

@@ -78,9 +78,9 @@ def test_a_collector_that_leaves(make_collector):
 
 
 def test_a_client_that_is_no_collector(caplog, monkeypatch):
-    monkeypatch.setattr(listening, "CONNECT_TIMEOUT", 0.05)
     with caplog.at_level(logging.WARNING), serve(corefile(TCP)) as server:
-        for sent in (b"GET / HTTP/1.1\r\n\r\n", b""):
+        for sent, patience in ((b"GET / HTTP/1.1\r\n\r\n", helpers.TIMEOUT), (b"", 0.05)):
+            monkeypatch.setattr(listening, "CONNECT_TIMEOUT", patience)
             with connect(server) as client:
                 client.settimeout(helpers.TIMEOUT)
                 client.sendall(sent)

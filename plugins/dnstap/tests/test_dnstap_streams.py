@@ -257,8 +257,8 @@ def test_a_dead_collector_costs_no_encoding(monkeypatch, caplog):
 
 
 def test_a_collector_that_comes_back(make_collector):
-    sock = socket.create_server(("127.0.0.1", 0))
-    address = sock.getsockname()
+    address = ("127.0.0.1", free_port())  # not one that the kernel may assign to others meanwhile
+    sock = socket.create_server(address)
     endpoint = f"tcp://127.0.0.1:{address[1]}"
 
     def lost(stream_):

@@ -327,7 +327,7 @@ def test_a_watch_demands_a_leader():
 def test_an_endpoint_that_hangs_is_left(monkeypatch):
     """Its kernel keeps the connection of the watch, but a request gets no response."""
     monkeypatch.setattr(watching, "PROBE", 0.0)
-    monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
+    monkeypatch.setattr(gateway_module, "TIMEOUT", 60.0)
 
     async def run():
         fake = FakeEtcd([listed(5, item("a"))], [created(), HANG])
@@ -338,6 +338,7 @@ def test_an_endpoint_that_hangs_is_left(monkeypatch):
             watcher.start()
             await until(lambda: [path for path, _ in fake.requests].count("maintenance/status") > 1)
             assert watcher.failures == 0
+            monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
             gateway._sessions[0].target = other  # from now on
             await until(lambda: watcher.failures)
             watcher.stop()
@@ -358,7 +359,7 @@ class Hanging(FakeEtcd):
 def test_an_endpoint_that_hangs_is_left_if_other_requests_have_left_it_before(monkeypatch):
     """The endpoint of the watch is probed, not that of the last request about a lease."""
     monkeypatch.setattr(watching, "PROBE", 0.0)
-    monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
+    monkeypatch.setattr(gateway_module, "TIMEOUT", 60.0)
 
     async def run():
         first = FakeEtcd([listed(5, item("a"))], [created(), HANG])
@@ -370,6 +371,7 @@ def test_an_endpoint_that_hangs_is_left_if_other_requests_have_left_it_before(mo
             watcher = Watcher(gateway, store, lambda: None, lambda lease: None)
             watcher.start()
             await until(lambda: watches(first))
+            monkeypatch.setattr(gateway_module, "TIMEOUT", 0.1)
             gateway._sessions[0].target = it  # from now on
             gateway.fail_over()
             await until(lambda: watches(second))

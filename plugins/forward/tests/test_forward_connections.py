@@ -95,11 +95,13 @@ def test_max_idle_conns_is_a_lower_limit(in_flight):
 
 def test_idle_sockets_are_closed():
     with Upstream(answer) as upstream, serve(corefile(upstream, "expire 100s")) as server:
+        before = time.monotonic()
         assert server.ask("a.example").rr
         assert server.ask("a.example", tcp=True).rr
+        after = time.monotonic()
         (only,) = handler_of(server).pool.upstreams
-        for later, sockets in ((99, (1, 1)), (101, (0, 0))):
-            server.call(only.tidy, time.monotonic() + later)
+        for now, sockets in ((before + 99, (1, 1)), (after + 101, (0, 0))):
+            server.call(only.tidy, now)
             assert (only.streams.connections, len(only._udp._open)) == sockets
         assert server.ask("a.example").rr
         assert server.ask("a.example", tcp=True).rr

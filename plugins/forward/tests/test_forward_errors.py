@@ -70,7 +70,7 @@ ATTEMPT = r" \(attempt 1 of 1, \d+\.\d{3}s(, replies to another question dropped
     ],
 )
 def test_fault_of_one_upstream(behave, options, begin, end, caplog):
-    patience = "2s" if behave is closes else "200ms"  # three connections take their time
+    patience = "200ms" if end == "i/o timeout" else "2s"  # the others take their time
     with Upstream(behave) as upstream:
         options += f"\nread_timeout {patience}\nmax_connect_attempts 1"
         with serve_with_timers(

@@ -16,6 +16,7 @@ from corepy.testing import Upstream
 from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy.testing.knot import knot
+from corepy.testing.netns import isolated
 from corepy_forward import forgery as forgery_module
 from corepy_forward import udp as udp_module
 from corepy_forward.asking import LARGE_SIZE, MOST_QUERIES
@@ -97,8 +98,12 @@ def local_ports():
     return low, high
 
 
+@isolated
 def test_queries_for_one_name_that_differ_in_options_and_a_blind_forger(in_flight):
-    """The attack that succeeded within seconds: 1,650 queries in flight were as many chances."""
+    """The attack that succeeded within seconds: 1,650 queries in flight were as many chances.
+
+    The forged datagrams go to all ports, of which other tests have some.
+    """
     with Silent() as upstream, serve(corefile(upstream.to)) as server:
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)

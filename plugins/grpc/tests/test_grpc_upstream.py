@@ -283,14 +283,20 @@ def test_a_slow_call_does_not_hold_the_others():
 
 def test_a_silent_connection_is_replaced():
     """The server has sent nothing since the query that times out."""
-    server = Server(once(lambda call: None))
+
+    def act(call):
+        if b"silent" not in call.wire:
+            call.answer()
+
+    server = Server(act)
 
     async def scenario(upstream):
+        assert (await upstream.ask(ask_wire(), LONG)).rcode == 0  # has connected
         with pytest.raises(UpstreamError, match="i/o timeout"):
-            await upstream.ask(ask_wire(), 0.01)
-        if server.calls:  # else the time was up before
-            await until(lambda: not upstream._connection.is_usable)
+            await upstream.ask(ask_wire("silent."), 0.01)
+        await until(lambda: not upstream._connection.is_usable)
         assert (await upstream.ask(ask_wire(), LONG)).rcode == 0
+        assert len(server.peers) == 2
 
     run_with_upstream(server, scenario)
 

@@ -18,6 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from corepy.testing import free_port
+
 PATHS = {
     "/api/v1/namespaces": ("namespaces", "Namespace", "v1"),
     "/api/v1/services": ("services", "Service", "v1"),
@@ -282,8 +284,11 @@ class FakeAPI:
         return f"http{'' if self.tls is None else 's'}://127.0.0.1:{self.port}"
 
     async def start(self, port=0):
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        # A client that connects again and again to a port of the ephemeral range reaches itself.
+        self.port = port or free_port()
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self.tls
+        )
 
     async def stop(self):
         """Stop at once: connections are cut. `start` with the same port continues."""

@@ -136,7 +136,7 @@ def test_no_packet_cache():
 def test_served(tcp):
     with Upstream({"a.test. A": ADDRESSES}) as upstream:
         text = f". {{\nbind 127.0.0.1\nloadbalance\ncache\nforward . {upstream.to}\n}}"
-        with serve(text) as server:
+        with serve(text, still=True) as server:
             orders = {tuple(lines(server.ask("a.test", tcp=tcp).rr)) for _ in range(60)}
     assert len(orders) > 1
     assert len([text for text, _ in upstream.queries if text == "a.test. A"]) == 1

@@ -11,6 +11,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from corepy.testing import free_port
+
 Response = tuple[int, dict[str, str], bytes]
 
 DENIED: Response = 403, {}, b"Permission denied"
@@ -201,7 +203,8 @@ class NomadStub:
             def handle_error(self, *_):
                 pass
 
-        address = self._path or ("127.0.0.1", self.port)
+        # A client that connects again and again to a port of the ephemeral range reaches itself.
+        address = self._path or ("127.0.0.1", self.port or free_port())
         self._server = Server(address, Handler)
         if self._path is None:
             self.port = self._server.socket.getsockname()[1]

@@ -26,6 +26,18 @@ def burn(seconds):
         sum(range(200))
 
 
+def burn_until_sampled(profiler, seconds):
+    """The same, and go on to the next sample: how far apart they are depends on the kernel."""
+    burn(seconds)
+    before = samples_of(profiler)
+    while samples_of(profiler) == before:
+        burn(0.01)
+
+
+def samples_of(profiler):
+    return sum(count for count, _ in list(profiler.stacks.values()))
+
+
 def used_in(profile, function):
     return sum(
         sample.values[1]
@@ -51,7 +63,8 @@ def profile_of(work, profiler=None):
 
 
 def test_the_time_is_where_it_was_spent():
-    profile = profile_of(lambda: burn(0.3))
+    profiler = CpuProfiler()
+    profile = profile_of(lambda: burn_until_sampled(profiler, 0.3), profiler)
     spent = sum(sample.values[1] for sample in profile.samples)
     assert 0.2e9 < spent < 1.5e9
     assert used_in(profile, "burn") > 0.8 * spent
@@ -63,11 +76,13 @@ def test_the_time_is_where_it_was_spent():
 
 
 def test_other_threads_have_their_own_samples():
+    profiler = CpuProfiler()
+
     async def work():
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def burn_and_tell():
-            burn(0.3)
+            burn_until_sampled(profiler, 0.3)
             loop.call_soon_threadsafe(done.set)
 
         worker = threading.Thread(target=burn_and_tell, name="worker")
@@ -75,7 +90,7 @@ def test_other_threads_have_their_own_samples():
         await done.wait()
         worker.join()
 
-    profile = profile_of(work)
+    profile = profile_of(work, profiler)
     labels = {
         sample.labels
         for sample in profile.samples
@@ -146,14 +161,14 @@ def test_a_failure_to_sample_does_not_surface(monkeypatch):
 
     monkeypatch.setattr(cpu, "raw_stack", fail)
 
-    def burn_until_sampled():
+    def burn_until_failed():
         """The kernel counts ticks of its clock: beside other processes they may be few."""
         end = time.thread_time() + 60
         while not profiler.failures and time.thread_time() < end:
             burn(0.01)
 
     profiler = CpuProfiler()
-    profile = profile_of(burn_until_sampled, profiler)
+    profile = profile_of(burn_until_failed, profiler)
     assert profiler.failures > 0
     assert profile.comments == [f"{profiler.failures} samples could not be taken"]
 
