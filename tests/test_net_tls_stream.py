@@ -298,13 +298,38 @@ def test_a_client_that_asks_for_keys_only_is_answered(tmp_path, monkeypatch):
     monkeypatch.setattr(CLIENT, "keylog_filename", str(log))
     pair = Pair().secure()
     updates = key_updates(log.read_text(), 400)
-    for start in range(0, len(updates), 2048):
-        pair.feed(updates[start : start + 2048])
+    for start in range(0, len(updates), 540):
+        pair.feed(updates[start : start + 540])
     assert len(pair.lower.sent) > 8000
     assert not pair.lower.calls
     pair.stream.write(b"reply")
     pair.incoming.write(pair.lower.sent)
     assert pair.client.read(100) == b"reply"
+
+
+def test_many_requests_for_keys_end_the_connection(tmp_path, monkeypatch):
+    """OpenSSL takes 20 us for each, so 64 KiB of them would take the time of other clients."""
+    log = tmp_path / "keys"
+    monkeypatch.setattr(CLIENT, "keylog_filename", str(log))
+    pair = Pair().secure()
+    pair.feed(key_updates(log.read_text(), 200))
+    assert pair.lower.calls == ["abort"]
+    assert pair.stream._incoming.pending == 0
+    assert 0 < pair.stream._outgoing.pending < 200 * 27  # it got only a part of them
+
+
+def test_the_data_of_a_long_read_are_passed_on_together_and_before_the_end():
+    pair = Pair().secure()
+    received = []
+    pair.upper.data_received = lambda data: received.append((data, list(pair.upper.calls)))
+    content = bytes(range(256)) * 200
+    for start in range(0, len(content), 700):
+        pair.client.write(content[start : start + 700])
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.client.unwrap()
+    pair.feed(pair.outgoing.read())
+    assert received == [(content, ["made", "secured"])]
+    assert pair.upper.calls == ["made", "secured", "eof"]
 
 
 def test_flow_control_is_passed_on():

@@ -12,7 +12,7 @@ import pytest
 from corepy.dns.names import from_text
 from corepy.net.channel import Channel, Refusal
 from corepy.testing import helper_module, until
-from corepy.testing.linked_processes import LinkedProcess
+from corepy.testing.process_groups import LinkedProcess
 from corepy.zone import polled_sharing, polled_source
 from corepy.zone.polled_api import PolledZone
 from corepy.zone.polled_sharing import Publisher
@@ -130,7 +130,7 @@ def test_unknown_requests_and_zones_are_refused_or_ignored():
         group = LinkedProcess()
         publisher = Publisher(group, "polled", lambda zone: None)
         ours, theirs = socket.socketpair()
-        group.names["polled"](theirs)
+        group.listening["polled"](theirs)
         channel = Channel(ours, _refuse, lambda: None)
         with pytest.raises(Refusal, match="unknown request 'x'"):
             await channel.ask("x")

@@ -55,9 +55,9 @@ class HTTPSession:
     ) -> None:
         """Connect to the host and port of `target`; its path is not used.
 
-        With `socket_path`, connect to this socket of the Unix domain instead, without TLS.
+        Its user name and password are sent with requests that have no header Authorization. With
+        `socket_path`, connect to this socket of the Unix domain instead, without TLS.
 
-        Its user name and password are sent with requests that have no header Authorization.
         `tls` returns the context of a new connection to an `https` target, so that files that
         change are read again; it may raise `OSError`. By default, the system's certificates are
         trusted. `server_name` is the name in the server's certificate, by default the host.

@@ -25,6 +25,15 @@ OpenSSL's own limit is 128 KiB for the first message, for which it allocates mem
 _CHUNK: Final = 8 * 1024
 """Bytes that are encrypted at a time: the memory for the result stays allocated."""
 
+_PIECE: Final = 4 * 1024
+"""Bytes that OpenSSL gets at a time: it processes all messages of TLS itself in them at once."""
+
+_MOST_ANSWERS: Final = 1024
+"""Bytes that OpenSSL may send for a piece: 37 answers to requests for new keys.
+
+A client needs few, and each costs 20 us: more of them would take the time of other clients.
+"""
+
 _MOST_DELAYED: Final = 8 * 1024
 """Bytes of TLS's own messages, such as session tickets, that wait for the first reply."""
 
@@ -121,15 +130,14 @@ class TLSStream:
 
     def data_received(self, data: bytes) -> None:
         """Continue the handshake, or pass on the data that was received."""
-        if self._is_closing:
-            return
-        self._incoming.write(data)
-        if not self._is_secured:
-            self._to_secure -= len(data)
-            # A read without data would cost as much as the exception that it raises.
-            if not self._shake_hands() or not self._incoming.pending:
-                return
-        self._read()
+        parts: list[bytes] = []
+        if len(data) <= _PIECE:
+            self._take(data, parts)
+        else:
+            for start in range(0, len(data), _PIECE):
+                self._take(data[start : start + _PIECE], parts)
+        if self._is_secured and not self._is_closing:
+            self._pass_on(parts)
 
     def eof_received(self) -> bool:
         """End the input of the protocol above; TCP's end counts like that of TLS.
@@ -147,8 +155,9 @@ class TLSStream:
         """Pass on that the client reads again."""
         self._upper.resume_writing()
 
-    def _shake_hands(self) -> bool:
-        """Return whether the handshake is complete."""
+    def _shake_hands(self, size: int) -> bool:
+        """Continue the handshake with `size` bytes; return whether it is complete."""
+        self._to_secure -= size
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -172,10 +181,16 @@ class TLSStream:
         self._is_closing = True
         self._lower.close()
 
-    def _read(self) -> None:
-        """Decrypt everything that was received, and pass it on."""
-        parts: list[bytes] = []
-        while not self._is_closing:
+    def _take(self, piece: bytes, parts: list[bytes]) -> None:
+        """Continue the handshake, or add decrypted data to `parts`."""
+        if self._is_closing:
+            return
+        self._incoming.write(piece)
+        # A read without data would cost as much as the exception that it raises.
+        if not self._is_secured and not (self._shake_hands(len(piece)) and self._incoming.pending):
+            return
+        before = self._outgoing.pending
+        while not (self._is_closing or self._has_ended):
             try:
                 part = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
@@ -190,9 +205,14 @@ class TLSStream:
             parts.append(part)
             if not self._incoming.pending and not self._tls.pending():
                 break
+        if self._outgoing.pending - before > _MOST_ANSWERS:
+            self.abort()
+
+    def _pass_on(self, parts: list[bytes]) -> None:
+        """Pass on decrypted data, and send the answers to messages of TLS itself."""
         if parts:
             self._upper.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
-        # Answers to messages of TLS itself: a client may ask for new keys any number of times.
+        # Without data, too: a client may ask for new keys any number of times.
         if self._outgoing.pending > (0 if self._has_sent else _MOST_DELAYED):
             self._send()
         if self._has_ended and not self._is_closing and not self._end():

@@ -38,3 +38,14 @@ class GroupInProcess(ProcessGroup):
         ours.setblocking(False)
         self.listening[name](theirs)
         return ours
+
+
+class LinkedProcess(GroupInProcess):
+    """One of two processes: the leader, or with the argument `leader` its follower."""
+
+    def __init__(self, leader: LinkedProcess | None = None) -> None:
+        super().__init__({} if leader is None else leader.listening, is_leader=leader is None)
+
+    def stop_listening(self, name: str, connected: Callable[[socket.socket], object]) -> None:
+        """Refuse followers; raises AssertionError if `connected` has not listened."""
+        assert self.listening.pop(name) == connected

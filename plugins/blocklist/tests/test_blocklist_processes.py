@@ -12,8 +12,8 @@ import pytest
 from corepy.testing import helper_module, run_command, until
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
-from corepy.testing.linked_processes import LinkedProcess
 from corepy.testing.listening import children, is_whole
+from corepy.testing.process_groups import LinkedProcess
 from corepy_blocklist.files import Pattern
 from corepy_blocklist.lists import Lists
 from corepy_blocklist.rule import NAME, SourceKind
@@ -104,7 +104,7 @@ def test_a_follower_that_has_ended_is_forgotten(tmp_path):
         sock.close()
         path.write_text("ads.example\nmore.example\n")
         assert await lists.look()
-        (connected,) = leader.names.values()
+        (connected,) = leader.listening.values()
         assert connected.__self__._followers == set()
         lists.shutdown(context_of(leader))
 
@@ -203,12 +203,12 @@ def test_generations_share_a_publisher_and_a_follower_outlives_it(tmp_path):
         assert third.table is not first.table
         third.serving(context_of(follower))
         first.shutdown(context_of(leader))
-        assert len(leader.names) == 1
+        assert len(leader.listening) == 1
         path.write_text("ads.example\nmore.example\n")
         assert await second.look()
         await until(lambda: third.table.count == 2)
         second.shutdown(context_of(leader))
-        assert leader.names == {}
+        assert leader.listening == {}
         path.write_text("# nothing\n")
         await until(lambda: third.table.count == 0)  # it watches the files itself
         await alone.before_listen(context_of(follower))

@@ -171,13 +171,15 @@ class Relist:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen: set[bytes] = set()
+        self._seen: set[bytes] = set()  # keys of the copy
         store.problem = ""
 
     def put(self, key: bytes, value: bytes, lease: int) -> None:
         """Take a value that etcd has."""
-        self._seen.add(key)
-        self._store.put(key, value, lease)
+        store = self._store
+        store.put(key, value, lease)
+        if key in store.entries or key in store.unusable:  # not for keys beyond `MOST_BYTES`
+            self._seen.add(key)
 
     def finish(self) -> None:
         """Remove the keys that etcd does not have."""

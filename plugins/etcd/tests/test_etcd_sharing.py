@@ -9,7 +9,7 @@ from typing import Any
 from corepy.http.http_client import parse_url
 from corepy.net.channel import Channel, Refusal
 from corepy.testing import helper_module, until
-from corepy.testing.linked_processes import LinkedProcess
+from corepy.testing.process_groups import LinkedProcess
 from corepy_etcd import sharing, source
 from corepy_etcd.sharing import LeaderState, Publisher, Subscriber
 from corepy_etcd.source import Settings, Source
@@ -127,7 +127,7 @@ def test_a_follower_that_does_not_read_costs_no_more_than_its_keys():
     async def scenario():
         leader = Leader()
         ours, theirs = socket.socketpair()
-        leader.group.names["etcd"](theirs)
+        leader.group.listening["etcd"](theirs)
         for _ in range(3):
             for number in range(1000):
                 leader.store.remove(key_of(f"n{number}.test"))
@@ -214,7 +214,7 @@ def test_the_processes_of_a_server(monkeypatch):
             assert not is_changed(b"\1x\3any\4test\0")
         assert leader.leave(members["leader"])
         assert follower.leave(members["follower"])
-        assert not group.names
+        assert not group.listening
         assert not followed
 
     run(scenario)

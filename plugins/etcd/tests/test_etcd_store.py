@@ -170,6 +170,10 @@ def test_the_copy_has_a_bound(monkeypatch, caplog):
     relist.finish()
     assert found(store, "test") == ["test/c"]
     assert not store.problem
+    relist = store.relist()
+    for number in range(9):
+        relist.put(PREFIX + b"test/c%d" % number, GOOD, 0)
+    assert relist._seen == set()  # what is left out takes no memory, either
     changed.clear()
     store.put(PREFIX + b"test/c", GOOD + b" " * 2 * size, 0)  # it would be a wrong answer
     assert found(store, "test") is None

@@ -92,6 +92,12 @@ def endpoint_target(text: str, *, is_secure: bool) -> HTTPTarget:
     return replace(found, path=found.path.partition("?")[0])
 
 
+def without_password(url: str) -> str:
+    """Return a URL, which may be malformed, without user name and password, for a message."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 class NotInCluster(Exception):
     """The process is not in a pod that may use the API; the text is the reason."""
 

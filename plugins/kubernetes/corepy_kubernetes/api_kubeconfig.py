@@ -13,7 +13,7 @@ import binascii
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin.reading import read_file
-from corepy_kubernetes.api_config import Access, endpoint_target
+from corepy_kubernetes.api_config import Access, endpoint_target, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,8 @@ def _access(document: Mapping[str, Any], context: str, folder: Path) -> Access:
     try:
         target = endpoint_target(server, is_secure=False)
     except ValueError as error:
-        raise ValueError(f"the server {server!r} is not a URL: {error}") from None
+        shown = without_password(server)
+        raise ValueError(f"the server {shown!r} is not a URL: {error}") from None
     return Access(
         (target,),
         authority=_material(cluster, "certificate-authority", folder),

@@ -16,6 +16,7 @@ from corepy_kubernetes.api_config import (
     NotInCluster,
     endpoint_target,
     in_cluster_access,
+    without_password,
 )
 from corepy_kubernetes.api_credentials import make_context
 
@@ -57,6 +58,9 @@ class ApiOptions:
 
     def _read_endpoints(self, controller: Controller) -> None:
         self._endpoints = controller.arguments(1, hint="endpoint https://kubernetes:6443")
+        for token in self._endpoints:
+            if "@" in token.text:  # a password
+                token.hide()
 
     def _read_tls(self, controller: Controller) -> None:
         self._tls = controller.arguments(3, 3, hint="tls CERT KEY CACERT")
@@ -158,7 +162,7 @@ def _target(controller: Controller, token: Token, is_secure: bool) -> HTTPTarget
     try:
         return endpoint_target(token.text, is_secure=is_secure)
     except ValueError as error:
-        message = f"{token.text!r} is not the URL of an API: {error}"
+        message = f"{without_password(token.text)!r} is not the URL of an API: {error}"
         raise controller.error(message, token, "such as https://kubernetes:6443") from None
 
 

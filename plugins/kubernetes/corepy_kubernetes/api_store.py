@@ -69,6 +69,10 @@ class Store:
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
 
+    def has(self, kind: Kind, namespace: str, name: str) -> bool:
+        """Return whether there is an object with this name."""
+        return (namespace, name) in self._objects[kind]
+
     def items(self, kind: Kind) -> Iterator[Item]:
         """Yield the objects of a kind; the store must not change meanwhile."""
         return (item for _, item in self._objects[kind].values())
@@ -167,12 +171,13 @@ class StoreList:
 
     def put(self, item: Item, version: int = UNKNOWN_VERSION) -> None:
         """Add or replace an object of the list."""
-        self._keys.add((item.namespace, item.name))
         self._store.put(item, version, is_listed=True)
+        self.keep(item.namespace, item.name)
 
     def keep(self, namespace: str, name: str) -> None:
         """Leave an object of the list as it is known."""
-        self._keys.add((namespace, name))
+        if self._store.has(self._kind, namespace, name):  # not beyond `MOST_OBJECTS`
+            self._keys.add((namespace, name))
 
     async def remove_others(self) -> None:
         """Remove the objects that are not in the list, which may be many, in turns."""

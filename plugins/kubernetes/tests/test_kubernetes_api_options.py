@@ -144,6 +144,14 @@ def test_refusals(line, message):
     assert message in refused(*lines).message
 
 
+@pytest.mark.parametrize("place", ["https://user:pass-word@a:x", "user:pass-word@a:x"])
+def test_the_password_of_an_endpoint_is_not_shown(place):
+    """Messages get into logs."""
+    text = str(CorefileError(refused(f"endpoint {place} http://b")))
+    assert "a:x' is not the URL of an API: " in text
+    assert "pass-word" not in text
+
+
 def test_the_file_to_keep(tmp_path):
     options, warnings = settled("endpoint http://a", f"keep {tmp_path}/kept")
     assert (options.keep, warnings) == (tmp_path / "kept", [])
@@ -320,6 +328,7 @@ def test_other_credentials_and_contexts(written):
         pytest.param(kubeconfig(users=[{"name": "u1", "user": "x"}]), "the user 'u1' has no keys", id="user text"),
         pytest.param(kubeconfig(cluster={"server": ""}), "has no server", id="no server"),
         pytest.param(kubeconfig(cluster={"server": "ftp://x"}), "is not a URL", id="URL"),
+        pytest.param(kubeconfig(cluster={"server": "ftp://u:p@x"}), "server 'ftp://x' is", id="password"),
         pytest.param(kubeconfig(cluster={"proxy-url": "http://p"}), "a proxy", id="proxy"),
         pytest.param(kubeconfig(cluster={"insecure-skip-tls-verify": "yes!"}), "not true or false", id="flag"),
         pytest.param(kubeconfig({"exec": {"command": "aws"}}), "would run a program", id="exec"),

@@ -181,6 +181,13 @@ def test_a_kind_has_a_largest_number_of_objects(monkeypatch, caplog):
     assert [it.name for it in store.items(Kind.SERVICE)] == ["s0", "s1"]
     assert [it.headless for it in store.items(Kind.SERVICE)] == [False, True]
     assert caplog.text.count("more than 2 services") == 1
+    listed = store.relist(Kind.SERVICE)
+    for number in range(1, 9):
+        listed.put(Service("a", f"s{number}", False, (), ()))
+        listed.keep("a", f"s{number + 100}")
+    assert len(listed._keys) == 1  # objects that are left out take no memory
+    listed.finish()
+    assert [it.name for it in store.items(Kind.SERVICE)] == ["s1"]
 
 
 @pytest.mark.parametrize("watch_list", [False, True])
