@@ -106,4 +106,5 @@ def _check_zones(controller: Controller, settings: Settings, zones: list[str]) -
         if not any(is_subdomain(zone, key.owner) for zone in wires):
             name = f"key {to_text(key.owner)} (keyid: {key.tag})"
             message = f"{name} can not sign any of the zones"
-            raise controller.error(message, token, f"the zones are: {' '.join(zones)}")
+            hint = f"the zones are: {' '.join(zones)}" if zones else "no zone of dnssec is valid"
+            raise controller.error(message, token, hint)
