@@ -27,7 +27,7 @@ _WORDS: Final = (
     r"|(?:api|access|account|private|shared|signing|auth|encryption)[-_]?key"
 )
 _ABOUT_SECRETS: Final = re.compile(_WORDS, re.IGNORECASE)
-_PARAMETER: Final = re.compile(rf"([\w.-]*(?:{_WORDS})[\w.-]*=)([^&\s\"']+)", re.IGNORECASE)
+_PARAMETER: Final = re.compile(rf"((?:{_WORDS})[\w.-]{{0,64}}=)([^&\s\"']+)", re.IGNORECASE)
 _USER: Final = re.compile(r"(://)([^/\s?#]*)(?=@)")
 _COMMENT: Final = re.compile(r"#[ \t]*([^\n]*)")
 _WORD: Final = re.compile(r"\S+")

@@ -52,7 +52,8 @@ def setup(controller: Controller) -> None:
             }
         )
         if not settings.keys:
-            controller.warn("dnssec without a key signs nothing", directive, _KEY)
+            hint = f"in its block: {_KEY}"
+            controller.warn("dnssec without a key signs nothing", directive, hint)
     _check_zones(controller, settings, zones)
     signer = signer_for([key for key, _ in settings.keys], settings.capacity)
     controller.add_handler(DNSSEC(zones, signer, settings.denial))

@@ -75,7 +75,8 @@ def _check(controller: Controller, file: SignedFile, token: Token) -> None:
     """Refuse a zone without keys, and to write a zone file or what another directive writes."""
     name = to_text(file.origin)
     if not file.keys:
-        raise controller.error(f"zone {name} has no key to sign it with", token, _KEY)
+        hint = f"in the block of sign: {_KEY}"
+        raise controller.error(f"zone {name} has no key to sign it with", token, hint)
     written = controller.shared(Written).tokens
     path = file.path.absolute()
     if path == file.source.absolute():
