@@ -33,6 +33,7 @@ PASSWORD = '"my,password=hunter2"'
         ("option " + KEY, "option ***"),
         ("option " + HEX, "option ***"),
         ("trace zipkin http://user:pw@h:9411/x", "trace zipkin http://***@h:9411/x"),
+        ("address http://me:pass/word?@h/x", "address http://***@h/x"),
         ("trace otlp https://h/x?api_key=abc&y=1", "trace otlp https://h/x?api_key=***&y=1"),
         ("header set my-token=abc", "header set my-token=***"),
         ("whoami # the password is hunter2", "whoami # ***"),

@@ -28,7 +28,7 @@ _WORDS: Final = (
 )
 _ABOUT_SECRETS: Final = re.compile(_WORDS, re.IGNORECASE)
 _PARAMETER: Final = re.compile(rf"((?:{_WORDS})[\w.-]{{0,64}}=)([^&\s\"']+)", re.IGNORECASE)
-_USER: Final = re.compile(r"(://)([^/\s?#]*)(?=@)")
+_USER: Final = re.compile(r"(://)([^\s\"']{0,256})(?=@)")  # a password may have a slash by mistake
 _COMMENT: Final = re.compile(r"#[ \t]*([^\n]*)")
 _WORD: Final = re.compile(r"\S+")
 _RANDOM: Final = re.compile(r"[A-Za-z0-9+_-][A-Za-z0-9+/_-]{19,}={0,2}")
