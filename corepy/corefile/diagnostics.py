@@ -53,7 +53,9 @@ class Diagnostic(NamedTuple):
         """
         if self.token is None:
             return self._without_secrets(())
-        return self._without_variables(self.token)._without_secrets(self.token.source.hidden)
+        tokens = [self.token, *(token for _, token in self.related)]
+        hidden = [secret for it in tokens for secret in it.source.hidden_by_line.get(it.line, ())]
+        return self._without_variables(self.token)._without_secrets(hidden)
 
     def _without_secrets(self, tokens: Sequence[Token]) -> Diagnostic:
         """Return the diagnostic without secrets of URLs, and without `tokens` where it quotes them.
@@ -194,13 +196,11 @@ def _without_hidden(token: Token) -> str:
     """Return the line of `token`, with its hidden tokens replaced by asterisks."""
     source = token.source
     line = source.line(token.line)
-    for secret in source.hidden:
+    for secret in source.hidden_by_line.get(token.line, ()):
         above = range(secret.line, token.line)
-        start = secret.column - 1 - sum(len(source.line(number)) + 1 for number in above)
-        if secret.line <= token.line and start + secret.length > 0:
-            length = len(line[max(start, 0) : start + secret.length])
-            start = max(start, 0)
-            line = f"{line[:start]}{'*' * length}{line[start + length :]}"
+        begin = secret.column - 1 - sum(len(source.line(number)) + 1 for number in above)
+        start, end = max(begin, 0), max(begin + secret.length, 0)
+        line = f"{line[:start]}{'*' * len(line[start:end])}{line[end:]}"
     return line
 
 

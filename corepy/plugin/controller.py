@@ -420,7 +420,8 @@ class Controller(Dispenser):
         """Hide the words after an unknown option; return whether it is hidden itself."""
         words = [it for it in self.line_tokens() if it.text not in ("{", "}")]
         before = list(itertools.takewhile(lambda it: it is not option, words))
-        hidden = {(it.line, it.column) for it in option.source.hidden}
+        on_line = option.source.hidden_by_line.get(option.line, ())
+        hidden = {(it.line, it.column) for it in on_line}
         is_behind = any((it.line, it.column) in hidden for it in before)
         for word in words[len(before) + (not is_behind) :]:
             word.hide()
