@@ -3,10 +3,14 @@
 import textwrap
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from corepy.corefile.redaction import hide, redact, without_secrets
+from corepy.corefile import CorefileError, Diagnostic, parse, to_json
+from corepy.corefile.redaction import hide, masked, redact, without_secrets
 from corepy.loading.registry import find
-from corepy.plugin import control_client
+from corepy.plugin import Controller, control_client
+from corepy.plugin.block_config import BlockConfig
 from corepy.plugin.control_client import ask
 from corepy.testing import inline, serve
 
@@ -29,6 +33,7 @@ PASSWORD = '"my,password=hunter2"'
         ("option " + KEY, "option ***"),
         ("option " + HEX, "option ***"),
         ("trace zipkin http://user:pw@h:9411/x", "trace zipkin http://***@h:9411/x"),
+        ("address http://me:pass/word?@h/x", "address http://***@h/x"),
         ("trace otlp https://h/x?api_key=abc&y=1", "trace otlp https://h/x?api_key=***&y=1"),
         ("header set my-token=abc", "header set my-token=***"),
         ("whoami # the password is hunter2", "whoami # ***"),
@@ -83,6 +88,70 @@ def test_an_error_shows_no_secrets():
     assert without_secrets(ordinary) == ordinary
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("toke n hunter2", "    toke * *******"),
+        ('pin "hunter 2" hunter2 x', "    pin ********** ******* *"),
+        ('pin "hun\n ter2" hunter2', "****** *******"),
+        ("token hunter2 hunter2", "    token ******* *******"),
+        ("token=hunter2", "    token=*******"),
+        ("other-token=hunter2&a=b", "    other-token=*******&a=b"),
+        ("http://me:hunter2@host/", "    http://**********@host/"),
+        ("wrong https://hunter2@host/", "    wrong *********************"),
+        ("wrong # the token hunter2", "    wrong # *****************"),
+        ("wrong { hunter2", "    wrong { *******"),
+    ],
+)
+@pytest.mark.parametrize(
+    "form", [str, lambda error: to_json(error.diagnostics)], ids=["text", "json"]
+)
+def test_an_error_of_an_option_shows_no_secrets(line, shown, form):
+    def pin():
+        controller.next_argument().hide()
+
+    (block,) = parse(f". {{\n  vault {{\n    {line}\n  }}\n}}\n").blocks
+    controller = Controller("vault", block, BlockConfig([]))
+    controller.next()
+    with pytest.raises(CorefileError) as raised:
+        controller.options({"token": pin, "pin": pin})
+    assert "hunter" not in form(raised.value)
+    assert "ter2" not in form(raised.value)
+    assert shown in [it.partition(" | ")[2] for it in str(raised.value).splitlines()]
+
+
+def test_an_unknown_option_is_shown_with_its_arguments_if_no_option_is_about_secrets():
+    (block,) = parse(". {\n  vault {\n    tll 5 s\n  }\n}\n").blocks
+    controller = Controller("vault", block, BlockConfig([]))
+    controller.next()
+    with pytest.raises(CorefileError, match="tll 5 s"):
+        controller.options({"ttl": print})
+
+
+def test_a_message_shows_no_secrets_of_urls_and_no_hidden_words():
+    (block,) = parse(". {\n  vault tulip http://me:hunter2@host/?token=hunter2 a\n}").blocks
+    _, secret, url, last = block.directives["vault"]
+    secret.hide()
+    message = f"{secret.text!r} and {url.text}"
+    shown = str(CorefileError(Diagnostic(message, url, message, related=((message, last),))))
+    assert "tulip" not in shown
+    assert "hunter" not in shown
+    assert "'***' and http://***@host/?token=***" in shown
+    assert "hunter" not in str(CorefileError(Diagnostic(message)))
+
+
+def test_secrets_of_a_long_line_are_hidden():
+    text = f". {{\n  vault {'a ' * 5000}token hunter2 {'b ' * 15}wrong hunter {'a ' * 500}\n}}\n"
+    (block,) = parse(text).blocks
+    (wrong,) = (it for it in block.directives["vault"] if it.text == "wrong")
+    assert "hunter" not in str(CorefileError(Diagnostic("bad", wrong)))
+
+
+@given(st.text(), st.integers(-1, 50))
+def test_a_masked_line_has_the_same_length(line, shown):
+    assert len(masked(line, shown)) == len(line)
+
+
 def test_the_command_shows_the_corefile_and_its_problems(tmp_path, monkeypatch):
     """Also what was wrong at the last reload."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
@@ -101,7 +170,7 @@ def test_the_command_shows_the_corefile_and_its_problems(tmp_path, monkeypatch):
         assert found["error"] is None
         (warning,) = found["diagnostics"]
         assert (warning["severity"], warning["file"], warning["line"]) == ("warning", "Corefile", 4)
-        assert warning["message"] == "'***' is taken as one zone"
+        assert warning["message"] == "'my,password=***' is taken as one zone"
         assert "hunter2" not in str(found)
         server.call(server.server.reloads.record, "test", f"bad\n  1 | token {KEY}")
         assert ask(path, "corefile")["error"] == "bad\n  1 | token ***"

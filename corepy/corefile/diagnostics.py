@@ -2,12 +2,14 @@
 
 A `Diagnostic` is one error or warning, `CorefileError` carries one or more. `render` formats them
 for people, with the source line, `to_json` for programs. Text of a Corefile is never printed
-verbatim: control characters are replaced, and long lines are cut.
+verbatim: control characters and words that may be secrets are replaced, and long lines are cut.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from corepy.corefile.redaction import HIDDEN, masked, without_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 
 _WIDTH = 120  # columns of a source line that are shown
+_CONTEXT = 500  # columns before those that are shown, where a word may show that a secret follows
 _SHOWN_IMPORTS = 8  # of a chain, at its inner and outer end together
 _SHOWN_TEXT = 60  # characters of a token that a message quotes
 
@@ -45,15 +48,39 @@ class Diagnostic(NamedTuple):
     def for_display(self) -> Diagnostic:
         """Return the diagnostic without secrets, for display.
 
-        Values of environment variables are hidden, because they may be passwords. The hint names
-        variables without a value.
+        Values of environment variables are hidden, because they may be passwords, and hidden tokens
+        that the message quotes. The hint names variables without a value.
         """
-        variables = self.token.source.variables if self.token else None
-        if self.token is None or variables is None:
+        if self.token is None:
+            return self._without_secrets(())
+        tokens = [self.token, *(token for _, token in self.related)]
+        hidden = [secret for it in tokens for secret in it.source.hidden_by_line.get(it.line, ())]
+        return self._without_variables(self.token)._without_secrets(hidden)
+
+    def _without_secrets(self, tokens: Sequence[Token]) -> Diagnostic:
+        """Return the diagnostic without secrets of URLs, and without `tokens` where it quotes them.
+
+        Tokens are replaced only with their quotes, since a short one may be a part of other words.
+        """
+
+        def shown(text: str) -> str:
+            for token in tokens:
+                for quoted in {repr(token.text), quote(token.text)}:
+                    text = text.replace(quoted, repr(HIDDEN))
+            return without_parameters(text)
+
+        related = tuple((shown(text), token) for text, token in self.related)
+        hint = shown(self.hint) if self.hint else None
+        return self._replace(message=shown(self.message), hint=hint, related=related)
+
+    def _without_variables(self, token: Token) -> Diagnostic:
+        """Return the diagnostic without the values of variables; `token` is its own."""
+        variables = token.source.variables
+        if variables is None:
             return self
-        words = [self.token.raw, *(token.raw for _, token in self.related)]
+        words = [token.raw, *(token.raw for _, token in self.related)]
         hint = variables.hide(self.hint, words) if self.hint else None
-        missing = variables.missing_values(self.token.raw) if self.severity == "error" else None
+        missing = variables.missing_values(token.raw) if self.severity == "error" else None
         if missing is not None and missing not in (hint or ""):
             hint = f"{missing}; {hint}" if hint else missing
         related = tuple((variables.hide(text, words), token) for text, token in self.related)
@@ -153,8 +180,8 @@ def _chain(imports: Sequence[Token]) -> list[str]:
 
 
 def _excerpt(token: Token) -> list[str]:
-    """Return the source line and a line that marks the token in it."""
-    line, start = _printable(_line_without_secrets(token).rstrip("\r")), token.column - 1
+    """Return the source line without secrets, and a line that marks the token in it."""
+    line, start = _without_hidden(token).rstrip("\r"), token.column - 1
     if start > len(line):  # a token created without its source text
         return []
     length = max(1, min(token.length, len(line) - start))
@@ -165,23 +192,24 @@ def _excerpt(token: Token) -> list[str]:
     return [f"  {number} | {line}", f"  {' ' * len(number)} | {pad}{mark}"]
 
 
-def _line_without_secrets(token: Token) -> str:
+def _without_hidden(token: Token) -> str:
     """Return the line of `token`, with its hidden tokens replaced by asterisks."""
-    line = token.source.line(token.line)
-    for secret in token.source.hidden:
-        if secret.line == token.line:
-            start = secret.column - 1
-            length = len(line[start : start + secret.length])
-            line = f"{line[:start]}{'*' * length}{line[start + length :]}"
+    source = token.source
+    line = source.line(token.line)
+    for secret in source.hidden_by_line.get(token.line, ()):
+        above = range(secret.line, token.line)
+        begin = secret.column - 1 - sum(len(source.line(number)) + 1 for number in above)
+        start, end = max(begin, 0), max(begin + secret.length, 0)
+        line = f"{line[:start]}{'*' * len(line[start:end])}{line[end:]}"
     return line
 
 
 def _crop(line: str, start: int, length: int) -> tuple[str, int, int]:
-    """Shorten a long line to the text around the token."""
-    if len(line) <= _WIDTH:
-        return line, start, length
-    first = max(0, min(start - _WIDTH // 3, len(line) - _WIDTH))
-    cropped = line[first : first + _WIDTH]
+    """Return the text around the token, without words that may be secrets, and its position."""
+    first = max(0, min(start - _WIDTH // 3, len(line) - _WIDTH)) if len(line) > _WIDTH else 0
+    before = max(0, first - _CONTEXT)
+    around = _printable(masked(line[before : first + _WIDTH], start - before))
+    cropped = around[first - before :]
     return cropped, start - first, min(length, len(cropped) - (start - first))
 
 

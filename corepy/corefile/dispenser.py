@@ -98,6 +98,15 @@ class Dispenser:
                 found.append(token)
         return found
 
+    def line_tokens(self) -> list[Token]:
+        """Return all tokens on the line of the current token, also those before it."""
+        tokens, first, end = self._tokens, max(self._cursor, 0), self._cursor + 1
+        while first > 0 and tokens[first - 1].same_line(tokens[first]):
+            first -= 1
+        while 0 < end < len(tokens) and tokens[end - 1].same_line(tokens[end]):
+            end += 1
+        return list(tokens[first:end])
+
     def error(
         self, message: str, token: Token | None = None, hint: str | None = None
     ) -> CorefileError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Source:
     """A text that tokens come from. Tokens are in the same file if they share this object."""
 
-    __slots__ = ("hidden", "name", "open_quote", "origins", "text", "variables")
+    __slots__ = ("hidden", "hidden_by_line", "name", "open_quote", "origins", "text", "variables")
 
     def __init__(self, name: str, text: str) -> None:
         """Take the file's `name` for messages and its decoded `text`."""
@@ -31,6 +31,8 @@ class Source:
         """The environment variables of the Corefile that includes this text, set after parsing."""
         self.hidden: list[Token] = []
         """The tokens that messages must not show, see `Token.hide`."""
+        self.hidden_by_line: dict[int, list[Token]] = {}
+        """The same, by the lines that they are on."""
 
     def place(self, line: int) -> tuple[str, int]:
         """Return the file and line to name in a message about the line `line` of this text."""
@@ -125,6 +127,8 @@ class Token(NamedTuple):
     def hide(self) -> None:
         """Replace the token by asterisks where a message shows its line: it is a secret."""
         self.source.hidden.append(self)
+        for line in range(self.line, self.line + self.raw.count("\n") + 1):
+            self.source.hidden_by_line.setdefault(line, []).append(self)
 
     def __repr__(self) -> str:
         return f"<Token {self.text!r} at {self.location}>"

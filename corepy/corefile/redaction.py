@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.corefile.lexer import source_of, words_of
+from corepy.corefile.lexer import words_of
+from corepy.corefile.model import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     Place = tuple[int, int]
     """The line and the column of a word."""
@@ -26,8 +27,10 @@ _WORDS: Final = (
     r"|(?:api|access|account|private|shared|signing|auth|encryption)[-_]?key"
 )
 _ABOUT_SECRETS: Final = re.compile(_WORDS, re.IGNORECASE)
-_PARAMETER: Final = re.compile(rf"((?:[\w.-]*(?:{_WORDS})[\w.-]*)=)[^&\s\"']+", re.IGNORECASE)
-_USER: Final = re.compile(r"(://)[^/\s?#]*@")
+_PARAMETER: Final = re.compile(rf"((?:{_WORDS})[\w.-]{{0,64}}=)([^&\s\"']+)", re.IGNORECASE)
+_USER: Final = re.compile(r"(://)([^\s\"']{0,256})(?=@)")  # a password may have a slash by mistake
+_COMMENT: Final = re.compile(r"#[ \t]*([^\n]*)")
+_WORD: Final = re.compile(r"\S+")
 _RANDOM: Final = re.compile(r"[A-Za-z0-9+_-][A-Za-z0-9+/_-]{19,}={0,2}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{32,}")
 _MIXED: Final = (re.compile(r"[a-z]"), re.compile(r"[A-Z]"), re.compile(r"[0-9]"))
@@ -51,23 +54,37 @@ def redact(text: str, secrets: Collection[Place] = ()) -> Redacted:
     """
     parts: list[str] = []
     hidden: set[str] = set()
-    end, line, is_secret = 0, -1, False
-    for word in words_of(source_of("", text)):
-        if word.token.line != line:
-            line, is_secret = word.token.last_line, False
-        start, raw = word.start, word.raw
-        parts.append(_without_comments(text[end:start]))
-        end = start + len(raw)
-        is_marked = (word.token.line, word.token.column) in secrets
-        shown = raw
-        if raw not in ("{", "}"):
-            shown = _redacted_word(raw, is_secret=is_secret or is_marked)
-        if shown != raw:
-            hidden |= {word.token.text, raw}
-        parts.append(shown)
-        is_secret = is_secret or bool(_ABOUT_SECRETS.search(raw))
-    parts.append(_without_comments(text[end:]))
+    end = 0
+    for found in _found(text, secrets):
+        parts += (text[end : found.start], HIDDEN, "\n" * text.count("\n", found.start, found.end))
+        end = found.end
+        hidden |= found.words
+    parts.append(text[end:])
     return Redacted("".join(parts), frozenset(it for it in hidden if len(it) >= _SHORTEST))
+
+
+def masked(line: str, shown: int) -> str:
+    """Return a line of a Corefile with asterisks for the characters that may be secrets.
+
+    Of the word at the index `shown`, which a message is about, only the secrets of URLs and
+    parameters are replaced.
+    """
+    parts: list[str] = []
+    end = 0
+    for found in _found(line, shown=shown):
+        parts += (line[end : found.start], "*" * (found.end - found.start))
+        end = found.end
+    return "".join((*parts, line[end:]))
+
+
+def without_parameters(text: str) -> str:
+    """Return a message without the user information and the secret parameters of URLs in it."""
+    return _PARAMETER.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}", text))
+
+
+def is_about_secrets(name: str) -> bool:
+    """Return whether the arguments of an option with this name may be secrets."""
+    return bool(_ABOUT_SECRETS.search(name))
 
 
 def hide(text: str, hidden: Iterable[str]) -> str:
@@ -93,10 +110,44 @@ def without_secrets(message: str) -> str:
     return hide("\n".join(lines), hidden)
 
 
-def _redacted_word(raw: str, *, is_secret: bool) -> str:
-    if is_secret or _is_random(raw.strip('"')):
-        return HIDDEN + "\n" * raw.count("\n")
-    return _PARAMETER.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", raw))
+class _Found(NamedTuple):
+    """The characters of a secret in a text."""
+
+    start: int
+    end: int
+    words: frozenset[str] = frozenset()
+    """The word that contains it, as written and as text."""
+
+
+def _found(text: str, secrets: Collection[Place] = (), shown: int = -1) -> Iterator[_Found]:
+    """Yield the secrets in the text of a Corefile in order, as for `redact` and `masked`."""
+    end, line, is_secret = 0, -1, False
+    for word in words_of(Source("", text)):
+        token, raw, start = word
+        if token.line != line:
+            line, is_secret = token.last_line, False
+        yield from _in_comments(text, end, start)
+        end = start + len(raw)
+        is_whole = is_secret or _is_random(raw.strip('"'))
+        if raw in ("{", "}"):
+            continue
+        if (token.line, token.column) in secrets or (is_whole and start != shown):
+            yield _Found(start, end, frozenset((token.text, raw)))
+        else:
+            for each in _in_word(raw, start):
+                yield each._replace(words=frozenset((token.text, raw)))
+        is_secret = is_secret or is_about_secrets(raw)
+    yield from _in_comments(text, end, len(text))
+
+
+def _in_word(raw: str, start: int) -> Iterator[_Found]:
+    """Yield the user information and the secret parameters of a word that begins at `start`."""
+    end = 0
+    for found in _USER.finditer(raw):
+        end = found.end(2)
+        yield _Found(start + found.start(2), start + end)
+    for found in _PARAMETER.finditer(raw, end):
+        yield _Found(start + found.start(2), start + found.end(2))
 
 
 def _is_random(word: str) -> bool:
@@ -106,18 +157,15 @@ def _is_random(word: str) -> bool:
     return bool(_RANDOM.fullmatch(word)) and all(it.search(word) for it in _MIXED)
 
 
-def _without_comments(text: str) -> str:
-    """Return the text between two words, with comments about secrets hidden."""
-    if "#" not in text:
-        return text
-    return "\n".join(map(_redacted_comment, text.split("\n")))
-
-
-def _redacted_comment(line: str) -> str:
-    before, mark, comment = line.partition("#")
-    if not mark:
-        return line
-    if _ABOUT_SECRETS.search(comment):
-        return f"{before}{mark} {HIDDEN}"
-    words = re.split(r"(\s+)", comment)
-    return before + mark + "".join(_redacted_word(it, is_secret=False) for it in words)
+def _in_comments(text: str, start: int, end: int) -> Iterator[_Found]:
+    """Yield the secrets in the comments between two words."""
+    for comment in _COMMENT.finditer(text, start, end):
+        first = comment.start(1)
+        if is_about_secrets(comment[1]):
+            yield _Found(first, comment.end())
+            continue
+        for word in _WORD.finditer(text, first, comment.end()):
+            if _is_random(word[0].strip('"')):
+                yield _Found(word.start(), word.end())
+            else:
+                yield from _in_word(word[0], word.start())

@@ -23,6 +23,7 @@ from corepy.corefile import (
     zones_from_args,
     zones_of,
 )
+from corepy.corefile.redaction import is_about_secrets
 from corepy.corefile.zones import is_address
 from corepy.plugin.block_config import Root
 from corepy.plugin.block_filter import BlockFilter, BlockFilters
@@ -392,9 +393,18 @@ class Controller(Dispenser):
     def unknown_option(
         self, known: Sequence[str] | Mapping[str, object], token: Token | None = None
     ) -> CorefileError:
-        """Return the error for an option that the directive does not have."""
+        """Return the error for an option that the directive does not have.
+
+        If one of the `known` options is about secrets, this may be its misspelled name, and the
+        words after it are hidden (`Token.hide`). Behind a hidden word, the option is hidden itself:
+        it may be a part of a secret with spaces.
+        """
         token = token or self.token
         text = token.text if token else ""
+        if token and any(map(is_about_secrets, known)) and self._hide_line_from(token):
+            return self.error(
+                f"unknown option {text!r}", token, "put a value with spaces in quotes"
+            )
         near = suggest(text, list(known))
         options = (
             f"known options: {', '.join(sorted(known))}"
@@ -405,6 +415,17 @@ class Controller(Dispenser):
         if self._embedder is not None and self._embedder.knows(text):
             hint = f"{text} is a plugin: to end the block of {self.directive} before it, add a '}}'"
         return self.error(f"unknown option {text!r}", token, hint)
+
+    def _hide_line_from(self, option: Token) -> bool:
+        """Hide the words after an unknown option; return whether it is hidden itself."""
+        words = [it for it in self.line_tokens() if it.text not in ("{", "}")]
+        before = list(itertools.takewhile(lambda it: it is not option, words))
+        on_line = option.source.hidden_by_line.get(option.line, ())
+        hidden = {(it.line, it.column) for it in on_line}
+        is_behind = any((it.line, it.column) in hidden for it in before)
+        for word in words[len(before) + (not is_behind) :]:
+            word.hide()
+        return is_behind
 
     def options(self, table: Mapping[str, Callable[[], None]]) -> None:
         """Parse the block of the current directive, calling `table[option]` for each option line.

@@ -52,7 +52,8 @@ def setup(controller: Controller) -> None:
             }
         )
         if not settings.keys:
-            controller.warn("dnssec without a key signs nothing", directive, _KEY)
+            hint = f"in its block: {_KEY}"
+            controller.warn("dnssec without a key signs nothing", directive, hint)
     _check_zones(controller, settings, zones)
     signer = signer_for([key for key, _ in settings.keys], settings.capacity)
     controller.add_handler(DNSSEC(zones, signer, settings.denial))
@@ -106,4 +107,5 @@ def _check_zones(controller: Controller, settings: Settings, zones: list[str]) -
         if not any(is_subdomain(zone, key.owner) for zone in wires):
             name = f"key {to_text(key.owner)} (keyid: {key.tag})"
             message = f"{name} can not sign any of the zones"
-            raise controller.error(message, token, f"the zones are: {' '.join(zones)}")
+            hint = f"the zones are: {' '.join(zones)}" if zones else "no zone of dnssec is valid"
+            raise controller.error(message, token, hint)

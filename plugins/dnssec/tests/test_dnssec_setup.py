@@ -127,6 +127,11 @@ def test_refused(keys, text, message):
     assert message in refusal(text.replace("KEYS", str(keys))).message
 
 
+def test_a_key_for_no_valid_zone(keys):
+    found = refusal(f"dnssec a..b {{\nkey file {keys}/Kcluster.local\n}}")
+    assert found.hint == "no zone of dnssec is valid"
+
+
 def test_key_files_are_watched(keys):
     controller = set_up(f"dnssec cluster.local {{\nkey file {keys}/Kcluster.local\n}}")
     assert controller.files == [keys / "Kcluster.local.key", keys / "Kcluster.local.private"]

@@ -102,7 +102,7 @@ def _upstream(controller: Controller) -> None:
 def _credentials(controller: Controller, line: _Line) -> None:
     hint = "credentials USERNAME PASSWORD"
     words = controller.arguments(1, hint=hint)
-    for word in words[1:]:
+    for word in words if len(words) == 1 else words[1:]:  # one word may be the password
         word.hide()
     if len(words) != 2:
         raise controller.error("credentials requires 2 arguments, username and password", hint=hint)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from corepy.corefile import CorefileError
 from corepy.plugin import StartupError
 from corepy.plugin.tls_client import TLSFiles
 from corepy.testing import refusal, serve, set_up
@@ -72,6 +73,12 @@ def test_credentials():
     hidden = [token.text for token in controller.sibling("etcd")[0].source.hidden]
     assert hidden == ["word"]
     assert "password" not in directive("etcd {\ncredentials u password\n}")[0].settings.name
+
+
+def test_a_password_without_a_user_is_not_shown():
+    with pytest.raises(CorefileError) as caught:
+        set_up("etcd {\ncredentials hunter2\n}")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def _access_key(controller: Controller, line: _Line) -> None:
     option = controller.token
     hint = "aws_access_key AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY"
     words = controller.remaining_tokens()
-    for word in words[1:]:
+    for word in words if len(words) == 1 else words[1:]:  # one word may be the secret key
         word.hide()
     if len(words) < 2:
         raise controller.error("aws_access_key requires a key ID and a secret key", option, hint)

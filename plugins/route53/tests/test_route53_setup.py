@@ -91,6 +91,9 @@ def test_a_secret_is_shown_nowhere():
     with pytest.raises(CorefileError) as caught:
         set_up(text)
     assert "tiny" not in str(caught.value)
+    with pytest.raises(CorefileError) as caught:
+        set_up(f"{ZONE} {{\naws_access_key tiny\n}}")
+    assert "tiny" not in str(caught.value)
     controller = set_up(f"{ZONE} {{\naws_access_key AKIDEXAMPLE tiny\n}}")
     (handler,) = controller.handlers
     assert "tiny" not in repr(handler._settings)

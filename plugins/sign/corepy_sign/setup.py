@@ -38,6 +38,8 @@ def setup(controller: Controller) -> None:
 
 def _directive(controller: Controller) -> list[SignedFile]:
     token = controller.next_argument(_HINT)
+    if token.text == "{":
+        raise controller.arg_error(token, _HINT)
     if _UNREADABLE in token.text or not token.text.isprintable():
         raise controller.error(f"dbfile {token.text!r} contains invalid characters", token)
     zones = controller.zones_from(controller.remaining_tokens())
@@ -51,14 +53,30 @@ def _directive(controller: Controller) -> list[SignedFile]:
     )
     for file in files:
         _check(controller, file, token)
+    _warn_of_missing(controller, files[:1], token)
     return files
+
+
+def _warn_of_missing(controller: Controller, files: list[SignedFile], token: Token) -> None:
+    """Warn if the zone file or the folder of the signed files cannot be opened now."""
+    for file in files:
+        for path, hint in (
+            (file.source, "the zone is signed when it exists"),
+            (file.folder, "create the folder of the signed files, or set directory"),
+        ):
+            try:
+                path.stat()
+            except OSError as error:
+                reason = error.strerror or error
+                controller.warn(f"cannot open {path}: {reason}", token, hint)
 
 
 def _check(controller: Controller, file: SignedFile, token: Token) -> None:
     """Refuse a zone without keys, and to write a zone file or what another directive writes."""
     name = to_text(file.origin)
     if not file.keys:
-        raise controller.error(f"zone {name} has no key to sign it with", token, _KEY)
+        hint = f"in the block of sign: {_KEY}"
+        raise controller.error(f"zone {name} has no key to sign it with", token, hint)
     written = controller.shared(Written).tokens
     path = file.path.absolute()
     if path == file.source.absolute():

@@ -154,7 +154,12 @@ class SignedFile:
     def _write(self, zone: Zone) -> None:
         """Write the file, or leave the old one in an error or when stopped."""
         text = (f"{line}\n".encode() for line in zone_lines(zone))
-        replace_file(self.path, text, mode=PUBLIC, is_valid=lambda: not self.is_stopped)
+        try:
+            replace_file(self.path, text, mode=PUBLIC, is_valid=lambda: not self.is_stopped)
+        except OSError as error:
+            if error.filename is not None:  # a temporary one
+                error.filename = error.filename2 or self.folder
+            raise
 
 
 def next_serial(now: int, before: int) -> int:

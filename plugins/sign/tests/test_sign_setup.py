@@ -67,9 +67,10 @@ def test_keys_of_a_folder_are_those_of_the_zone(keys):
     ("text", "message"),
     [
         ("sign db.example.org {\nkey file /nothing/keys/Kexample.org\n}", "cannot read"),
-        ('sign "\ufffd" 8.44.in-addr.arpa. 9.44.in-addr.arpa. {\n}', "invalid characters"),
+        ('sign "\ufffd" 8.44.in-addr.arpa. 9.44.in-addr.arpa. {}', "invalid characters"),
         # more than CoreDNS's cases
         ("sign", "argument"),
+        ("sign {\nkey directory KEYS\n}", "unexpected token '{', expecting an argument"),
         ("sign db", "zone example.org. has no key"),
         ("sign db {\nkey\n}", "argument"),
         ("sign db {\nkey file\n}", "argument"),
@@ -99,9 +100,21 @@ def test_one_warning_about_a_key_with_sha1(tmp_path, source):
     write_key(tmp_path, "miek.nl.", "Kmiek.nl.+005+1", algorithm=5)
     write_key(tmp_path, "miek.nl.", "Kmiek.nl.+005+2", algorithm=5, flags=256)
     write_key(tmp_path, "miek.org.", "Kmiek.org.+013+3")
-    text = f"sign db miek.nl miek.org {{\nkey {source}\n}}".replace("KEYS", str(tmp_path))
+    (tmp_path / "db").touch()
+    text = f"sign KEYS/db miek.nl miek.org {{\nkey {source}\ndirectory KEYS\n}}"
+    text = text.replace("KEYS", str(tmp_path))
     (warning,) = set_up(text, "example.org").warnings
     assert "signs with SHA-1" in warning.message
+
+
+def test_warnings_of_a_missing_file_and_folder(keys, tmp_path):
+    text = f"sign {tmp_path}/db a. b. {{\nkey file {keys}/Kmiek.nl.+013+59725\ndirectory DIR\n}}"
+    controller = set_up(text.replace("DIR", f"{tmp_path}/out"), "example.org")
+    assert [it.message for it in controller.warnings] == [
+        f"cannot open {tmp_path}/{name}: No such file or directory" for name in ("db", "out")
+    ]
+    (tmp_path / "db").touch()
+    assert set_up(text.replace("DIR", str(tmp_path)), "example.org").warnings == []
 
 
 def test_two_directives_that_write_one_file_are_refused(keys):

@@ -392,6 +392,18 @@ def test_a_full_disk(tmp_path, key, monkeypatch):
     assert {it.name for it in tmp_path.iterdir()} == {"db", "db.example.org.signed"}
 
 
+def test_a_folder_that_does_not_exist(tmp_path, key):
+    file = signed_of(tmp_path, [key], SMALL)
+    file.folder = tmp_path / "out"
+    run(file)
+    assert file.problem == f"{tmp_path}/out: No such file or directory"
+    file.folder.mkdir()
+    file.path.mkdir()
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        file.sign()
+    assert caught.value.filename == str(file.path)
+
+
 QUESTIONS = [
     "example.org DNSKEY", "example.org CDS", "example.org CDNSKEY", "example.org HINFO", "www.example.org A",
     "WWW.Example.ORG AAAA", "www.example.org TXT", "www.example.org NSEC", "alias.example.org A",
