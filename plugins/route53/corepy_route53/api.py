@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from corepy.http.backoff import Backoff
 from corepy.http.http_client import HTTPTarget
+from corepy.net.backoff import Backoff
 from corepy.zone.polled_api import LARGEST_PAGE, PollError
 from corepy.zone.polled_records import add_pages
 from corepy_route53.api_errors import APIError, error_of
