@@ -121,15 +121,20 @@ class Parser(argparse.ArgumentParser):
                 )
             if not equals or flag not in self._switches:
                 plain.append(argument)
-            elif value in _TRUE:
-                plain.append(flag)
-            elif value not in _FALSE:
+            elif (is_set := parse_boolean(value)) is None:
                 self.error(f"{value!r} is neither true nor false, in {argument}")
+            elif is_set:
+                plain.append(flag)
         return plain
 
     def error(self, message: str) -> NoReturn:
         """Print `message` in one line, like every other error of the command, and exit."""
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} -help\n")
+
+
+def parse_boolean(text: str) -> bool | None:
+    """Return `text` as a truth value, or None if it is invalid (Go: strconv.ParseBool)."""
+    return True if text in _TRUE else False if text in _FALSE else None
 
 
 def _suggest(word: str, known: Collection[str]) -> str | None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corepy.http.backoff import Backoff, jittered
 from corepy.http.json_stream import JSONItems, JSONLines
+from corepy.net.backoff import Backoff, jittered
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),

@@ -18,6 +18,7 @@ import h11
 
 from corepy.http.connecting import connect
 from corepy.plugin import in_thread
+from corepy.plugin.errors import printable_line
 
 if TYPE_CHECKING:
     import ssl
@@ -242,8 +243,7 @@ class _Connection:
 
 def _excerpt(content: bytes) -> str:
     """Return the beginning of a content as one line of printable characters."""
-    text = content[:MAX_EXCERPT].decode("ascii", "replace")
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return printable_line(content[:MAX_EXCERPT].decode("ascii", "replace"), MAX_EXCERPT)
 
 
 def _retry_after(response: h11.Response) -> float | None:

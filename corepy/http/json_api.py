@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from corepy.http.http_session import HTTPSession
+from corepy.plugin.errors import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -204,8 +205,7 @@ def _text(value: object, secrets: Collection[str]) -> str:
 
 def one_line(text: str) -> str:
     """Return a text of the API as one line of printable characters, shortened."""
-    line = " ".join("".join(it if it.isprintable() else " " for it in text[:4096]).split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} [...]"
+    return printable_line(text[:4096], _LONGEST, " [...]")
 
 
 def _without(text: str, secrets: Collection[str]) -> str:

@@ -20,6 +20,7 @@ from corepy.corefile import parse_integer as parse_integer
 from corepy.corefile import parse_unsigned as parse_unsigned
 from corepy.corefile import suggest as suggest
 from corepy.corefile import suggest_file as suggest_file
+from corepy.flags import parse_boolean as parse_boolean
 from corepy.plugin.block_config import BlockConfig as BlockConfig
 from corepy.plugin.block_config import Debug as Debug
 from corepy.plugin.block_config import ListenerConfig as ListenerConfig

@@ -26,6 +26,15 @@ def describe(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def printable_line(text: str, most: int, mark: str = "...") -> str:
+    """Return text from another host as one line of printable characters, for a message or a log.
+
+    `mark` follows the first `most` characters of a longer line.
+    """
+    line = " ".join("".join(it if it.isprintable() else " " for it in text).split())
+    return line if len(line) <= most else f"{line[:most]}{mark}"
+
+
 class PluginError(Exception):
     """An installed plugin cannot be used; only its own directive is affected.
 

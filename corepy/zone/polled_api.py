@@ -16,6 +16,9 @@ from corepy.zone.zone_builder import ZoneBuilder
 from corepy.zone.zone_errors import RecordRefused, ZoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.http.json_api import APIError
     from corepy.zone.zone import Zone
 
 MOST_RECORDS: Final = 500_000
@@ -168,6 +171,13 @@ def _shown(text: str, most: int = _LONGEST_SHOWN) -> str:
     """Return text from an API for a line of a log, shortened to `most` characters."""
     shown = "".join(each if each.isprintable() else "?" for each in text[:most])
     return shown if len(text) <= most else f"{shown}..."
+
+
+def explained(error: APIError, hints: Mapping[str, str]) -> PollError:
+    """Return an error of the API with the next step for the operator, from `hints` by its code."""
+    hint = hints.get(error.code) or hint_of_status(error.status)
+    message = f"{error}; {hint}" if hint else str(error)
+    return PollError(message, retry_after=error.retry_after)
 
 
 def hint_of_status(status: int) -> str:

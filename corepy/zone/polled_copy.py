@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from corepy.http.backoff import Backoff, jittered
+from corepy.net.backoff import Backoff, jittered
 from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.zone.polled_api import PollError, ZoneIntake, ZoneMissing

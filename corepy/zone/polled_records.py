@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
 from corepy.http.json_api import one_line
 from corepy.http.json_stream import JSONItems
+from corepy.plugin import in_thread
 from corepy.zone.polled_api import PollError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from corepy.zone.polled_api import ZoneIntake
 
+Place = TypeVar("Place")
+
 _PORTION: Final = 65536
 """Bytes of a page that are decoded at a time."""
+
+_REPEATED: Final = "the pages of the list repeat"
+
+
+async def add_pages(
+    intake: ZoneIntake,
+    fetch: Callable[[Place | None], Awaitable[bytes]],
+    read: Callable[[bytes, HostedRecords], Place | None],
+    *,
+    problem: str = _REPEATED,
+) -> None:
+    """Add all records of a list that has pages.
+
+    `fetch(place)` returns the page at a place, which is None for the first one. `read(page,
+    records)` adds the records of a page, in a thread, and returns the place of the next page; None
+    or "" after the last one. Raises what these raise, and `PollError` with `problem` if a place
+    comes twice, or if the zone is another one.
+    """
+    records = HostedRecords(intake)
+    place: Place | None = None
+    seen: set[int] = set()  # hashes of places, which may be long texts
+    while True:
+        page = await fetch(place)
+        intake.begin_page(len(page))
+        place = await in_thread(partial(read, page, records))
+        if not place:
+            break
+        if hash(place) in seen:
+            raise PollError(problem)
+        seen.add(hash(place))
+    records.finish()
 
 
 def read_items(page: bytes, name: str, use: Callable[[Any], None]) -> dict[str, Any]:

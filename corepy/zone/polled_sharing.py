@@ -13,9 +13,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http.backoff import Backoff
 from corepy.net.channel import Channel, ChannelClosed, Refusal
 from corepy.plugin import in_thread
+from corepy.plugin.leader_channel import LeaderChannel
 from corepy.zone.polled_api import Outcome, PolledZone, ZoneIntake
 
 if TYPE_CHECKING:
@@ -135,20 +135,17 @@ class Subscriber:
         receive: Callable[[Outcome, ZoneIntake | None], Awaitable[None]],
     ) -> None:
         """Call `receive` with each outcome, and with the records of a new version."""
-        self._group = group
-        self._name = name
         self._receive = receive
         self._zones: dict[PolledZone, None] = {}
         self._intakes: dict[PolledZone, ZoneIntake] = {}
-        self._channel: Channel | None = None
-        self._closed = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="receive hosted zones")
+        self._channel = LeaderChannel(
+            group, name, self._take, opened=self._begin, task="receive hosted zones"
+        )
 
     def follow(self, zone: PolledZone) -> None:
         """Receive a zone from now on."""
         self._zones[zone] = None
-        if self._channel is not None and self._channel.is_open:
-            self._channel.begin(_FOLLOW, zone)
+        self._channel.begin(_FOLLOW, zone)
 
     def leave(self, zone: PolledZone) -> None:
         """Ignore what is received of a zone."""
@@ -156,24 +153,13 @@ class Subscriber:
 
     def close(self) -> None:
         """Receive no more."""
-        self._task.cancel()
-        if self._channel is not None:
-            self._channel.close()
+        self._channel.close()
 
-    async def _run(self) -> None:
-        """Stay connected with the leader; what was received is served meanwhile."""
-        backoff = Backoff(0.05, 2.0)
-        while True:
-            with suppress(OSError):
-                sock = await self._group.connect(self._name)
-                self._closed.clear()
-                self._intakes.clear()
-                self._channel = Channel(sock, self._take, self._closed.set)
-                for zone in self._zones:
-                    self._channel.begin(_FOLLOW, zone)
-                backoff.reset()
-                await self._closed.wait()
-            await asyncio.sleep(backoff.next_delay())
+    def _begin(self, channel: Channel) -> None:
+        """Ask for all zones anew; what was received is served meanwhile."""
+        self._intakes.clear()
+        for zone in self._zones:
+            channel.begin(_FOLLOW, zone)
 
     async def _take(self, request: str, body: Any, _: list[int]) -> None:
         if request == _RECORDS:

@@ -9,9 +9,8 @@ from urllib.parse import quote
 from corepy.http.bearer_api import BearerAPI
 from corepy.http.http_client import parse_url
 from corepy.http.json_api import APIError
-from corepy.plugin import in_thread
-from corepy.zone.polled_api import LARGEST_PAGE, PollError, ZoneMissing, hint_of_status
-from corepy.zone.polled_records import HostedRecords, read_items
+from corepy.zone.polled_api import LARGEST_PAGE, PollError, ZoneMissing, explained
+from corepy.zone.polled_records import add_pages, read_items
 from corepy_azure.record_sets import add_record_set
 from corepy_azure.tokens import Tokens
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from corepy.http.http_client import HTTPTarget
     from corepy.zone.polled_api import PolledZone, ZoneIntake
+    from corepy.zone.polled_records import HostedRecords
     from corepy_azure.tokens import Account
 
 _LONGEST_LINK: Final = 16384
@@ -98,19 +98,14 @@ class Client:
     async def fetch(self, zone: PolledZone, intake: ZoneIntake) -> None:
         """Add all records of a zone, page by page; raises `PollError`, or another `OSError`."""
         hosted = HostedZone.of(zone.id)
-        records = HostedRecords(intake)
-        seen: set[int] = set()  # hashes of links, which may be long
-        page = await self._first_page(hosted)
-        while True:
-            intake.begin_page(len(page))
-            link = await in_thread(partial(read_page, page, hosted.name, records))
-            if not link:
-                break
-            if hash(link) in seen:
-                raise PollError("the pages of the list repeat")
-            seen.add(hash(link))
-            page = await self._next_page(hosted, link)
-        records.finish()
+        await add_pages(
+            intake,
+            partial(self._page, hosted),
+            lambda page, records: read_page(page, hosted.name, records),
+        )
+
+    async def _page(self, hosted: HostedZone, link: str | None) -> bytes:
+        return await (self._next_page(hosted, link) if link else self._first_page(hosted))
 
     async def _first_page(self, hosted: HostedZone) -> bytes:
         """Return the first page, with the newest version of the API that this cloud has."""
@@ -141,15 +136,12 @@ class Client:
 
 def _explained(error: APIError, hosted: HostedZone) -> PollError:
     """Return an error of the API with the next step for the operator."""
-    text = str(error)
     if error.status == _NOT_FOUND and error.code in _MISSING:
         kind = "private" if hosted.kind == PRIVATE else "public"
         place = f"resource group {hosted.group!r} has no {kind} zone {hosted.name!r}"
         other = "public" if kind == "private" else "private"
-        return ZoneMissing(f"{text}; {place}: check the names, and whether it is {other}")
-    hint = _HINTS.get(error.code) or hint_of_status(error.status)
-    message = f"{text}; {hint}" if hint else text
-    return PollError(message, retry_after=error.retry_after)
+        return ZoneMissing(f"{error}; {place}: check the names, and whether it is {other}")
+    return explained(error, _HINTS)
 
 
 _HINTS: Final = {

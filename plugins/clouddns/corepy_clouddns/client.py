@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 from corepy.http.bearer_api import BearerAPI
 from corepy.http.json_api import APIError
-from corepy.plugin import in_thread
-from corepy.zone.polled_api import LARGEST_PAGE, PollError, ZoneMissing, hint_of_status
-from corepy.zone.polled_records import HostedRecords, read_items
+from corepy.zone.polled_api import LARGEST_PAGE, PollError, ZoneMissing, explained, hint_of_status
+from corepy.zone.polled_records import add_pages, read_items
 from corepy_clouddns.tokens import Tokens
 
 if TYPE_CHECKING:
     from corepy.zone.polled_api import PolledZone, ZoneIntake
+    from corepy.zone.polled_records import HostedRecords
     from corepy_clouddns.tokens import Account
 
 _LONGEST_TOKEN: Final = 8192
@@ -32,22 +32,9 @@ class Client:
 
     async def fetch(self, zone: PolledZone, intake: ZoneIntake) -> None:
         """Add all records of a zone, page by page; raises `PollError`, or another `OSError`."""
-        path = path_of(zone.id)
-        records = HostedRecords(intake)
-        token = ""
-        seen: set[int] = set()  # hashes of tokens, which may be long
-        while True:
-            page = await self._page(path, token)
-            intake.begin_page(len(page))
-            token = await in_thread(partial(read_page, page, records))
-            if not token:
-                break
-            if hash(token) in seen:
-                raise PollError("the pages of the list repeat")
-            seen.add(hash(token))
-        records.finish()
+        await add_pages(intake, partial(self._page, path_of(zone.id)), read_page)
 
-    async def _page(self, path: str, token: str) -> bytes:
+    async def _page(self, path: str, token: str | None) -> bytes:
         query = f"?pageToken={quote(token, safe='')}" if token else ""
         try:
             return await self._api.get(path + query, most=LARGEST_PAGE)
@@ -67,12 +54,9 @@ def path_of(hosted: str) -> str:
 
 def _explained(error: APIError) -> PollError:
     """Return an error of the API with the next step for the operator."""
-    text = str(error)
     if error.status == _NOT_FOUND and error.code in _MISSING:
-        return ZoneMissing(f"{text}; check the names of the project and of the hosted zone")
-    hint = _HINTS.get(error.code) or hint_of_status(error.status)
-    message = f"{text}; {hint}" if hint else text
-    return PollError(message, retry_after=error.retry_after)
+        return ZoneMissing(f"{error}; check the names of the project and of the hosted zone")
+    return explained(error, _HINTS)
 
 
 _HINTS: Final = {

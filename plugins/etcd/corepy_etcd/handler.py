@@ -18,6 +18,7 @@ from corepy.plugin import (
     without_deadline,
 )
 from corepy.plugin.backend_lookup import BackendLookup
+from corepy.plugin.backend_replies import REPEATED
 from corepy_etcd import metrics
 from corepy_etcd.skydns import DEFAULT_TTL
 from corepy_etcd.source import is_pattern, join, leave
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from corepy.plugin.protocols import Service
     from corepy_etcd.skydns import Entry
     from corepy_etcd.source import Settings, Source
-
-REPEATED: Final = 1.0
-"""Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered."""
 
 LONGEST_WAIT: Final = 5.0
 """Seconds that the start waits for the services, unless etcd fails before."""

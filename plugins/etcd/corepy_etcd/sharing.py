@@ -12,8 +12,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from corepy.http.backoff import Backoff
 from corepy.net.channel import Channel, ChannelClosed, Refusal
+from corepy.plugin.leader_channel import LeaderChannel
 
 if TYPE_CHECKING:
     import socket
@@ -148,33 +148,20 @@ class Subscriber:
         self, group: ProcessGroup, name: str, store: Store, complete: Callable[[int], object]
     ) -> None:
         """Call `complete` with the serial whenever the copy is complete."""
-        self._group = group
-        self._name = name
         self._store = store
         self._complete = complete
         self._seen: set[bytes] | None = None
-        self._channel: Channel | None = None
-        self._closed = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="receive etcd's services")
+        self._channel = LeaderChannel(
+            group, name, self._take, opened=self._begin, task="receive etcd's services"
+        )
 
     def close(self) -> None:
         """Receive no more."""
-        self._task.cancel()
-        if self._channel is not None:
-            self._channel.close()
+        self._channel.close()
 
-    async def _run(self) -> None:
-        """Stay connected with the leader; what was received is served meanwhile."""
-        backoff = Backoff(0.05, 2.0)
-        while True:
-            with suppress(OSError):
-                sock = await self._group.connect(self._name)
-                self._closed.clear()
-                self._seen = set()
-                self._channel = Channel(sock, self._take, self._closed.set)
-                backoff.reset()
-                await self._closed.wait()
-            await asyncio.sleep(backoff.next_delay())
+    def _begin(self, _: Channel) -> None:
+        """Receive all keys anew; those of before are served meanwhile."""
+        self._seen = set()
 
     async def _take(self, request: str, portion: Any, _: list[int]) -> None:
         if request != _CHANGES:

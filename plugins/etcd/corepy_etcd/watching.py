@@ -13,8 +13,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http.backoff import Backoff
 from corepy.http.json_stream import JSONItems
+from corepy.net.backoff import Backoff
 from corepy.plugin import metrics
 from corepy_etcd.gateway import (
     Compacted,

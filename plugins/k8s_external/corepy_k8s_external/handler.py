@@ -17,6 +17,7 @@ from corepy.plugin import (
     without_deadline,
 )
 from corepy.plugin.backend_lookup import BackendLookup
+from corepy.plugin.backend_replies import REPEATED
 from corepy.plugin.protocols import ExternalServiceSource, SecondaryNotifier
 from corepy.plugin.serial_watch import SerialWatch
 from corepy_k8s_external.dump import dump
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy.plugin import BlockHandlers, LifecycleContext
     from corepy.plugin.protocols import Service
-
-REPEATED: Final = 1.0
-"""Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered."""
 
 NOTIFY_INTERVAL: Final = 5.0
 """Seconds between two notifications of a secondary server; external services change seldom."""

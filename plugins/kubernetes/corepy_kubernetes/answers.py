@@ -5,52 +5,37 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.names import MAX_NAME
+from corepy.plugin.backend_records import soa_rdata
+from corepy.plugin.backend_replies import LARGEST, QNAME, pointer_to, reply_of
 from corepy_kubernetes.answered import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy_kubernetes.lookup import Target
-
-REPEATED: Final = 1.0
-"""Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered."""
-
-LARGEST: Final = 60_000
-"""Bytes of the records of a reply: a message has at most 65,535."""
 
 SCHEMA_VERSION: Final = b"\x051.1.0"
 SCHEMA_TTL: Final = 28_800
 """The record `dns-version`."""
 
 LONGEST_SOA_TTL: Final = 300
-REFRESH: Final = 7200
-RETRY: Final = 1800
-EXPIRE: Final = 86_400
-"""Seconds in SOA records, as in CoreDNS (plugin/backend_lookup.go)."""
+"""Seconds of the TTL of SOA records at most, as in CoreDNS (plugin/backend_lookup.go)."""
 
 WEIGHTS: Final = 100
 """The weights of SRV records are this number, divided among the records."""
 
 _MNAME: Final = b"\x02ns\x03dns"
 _RNAME: Final = b"\x0ahostmaster"
-_ANSWER: Final = c.FLAG_QR | c.FLAG_AA
-_COPIED: Final = c.FLAG_RD | c.FLAG_CD
-_QNAME: Final = b"\xc0\x0c"
-_POINTER: Final = 0xC000
 _LAST_POINTER: Final = 0x3FFF
 _FIXED: Final = 12
 """Bytes of a record before its data, if its owner is a pointer."""
 
-_pack_header = Struct("!HHHHHH").pack
 _pack_record = Struct("!2sHHIH").pack
 _pack_fixed = Struct("!HHIH").pack
 _pack_srv = Struct("!HHH").pack
-_pack_times = Struct("!IIIII").pack
-_pack_short = Struct("!H").pack
 
 
 class Answers:
@@ -60,14 +45,14 @@ class Answers:
         """Give records a TTL of `ttl` seconds."""
         self.ttl = ttl
         self._fixed = {
-            c.TYPE_A: _pack_record(_QNAME, c.TYPE_A, c.CLASS_IN, ttl, 4),
-            c.TYPE_AAAA: _pack_record(_QNAME, c.TYPE_AAAA, c.CLASS_IN, ttl, 16),
+            c.TYPE_A: _pack_record(QNAME, c.TYPE_A, c.CLASS_IN, ttl, 4),
+            c.TYPE_AAAA: _pack_record(QNAME, c.TYPE_AAAA, c.CLASS_IN, ttl, 16),
         }
 
     def again(self, request: Request, prepared: Prepared) -> Reply:
         """Return the reply with a prepared answer."""
         counts = prepared.answers, 0, prepared.additional
-        return _reply(request, c.NOERROR, counts, (prepared.body,))
+        return reply_of(request, c.NOERROR, counts, (prepared.body,))
 
     def addresses(self, qtype: int, targets: Iterable[Target]) -> Prepared | None:
         """Return the address records of a name; None if it has none of this type."""
@@ -101,7 +86,7 @@ class Answers:
             if (owner, port) not in records:
                 name = owner + zone
                 data = _pack_srv(0, weight, port & 0xFFFF) + name
-                record = _pack_record(_QNAME, c.TYPE_SRV, c.CLASS_IN, self.ttl, len(data)) + data
+                record = _pack_record(QNAME, c.TYPE_SRV, c.CLASS_IN, self.ttl, len(data)) + data
                 if at + len(record) > LARGEST:
                     break
                 places.setdefault(owner, at + _FIXED + 6)
@@ -112,7 +97,7 @@ class Answers:
             return None
         more: list[bytes] = []
         for (owner, address), place in additional.items():
-            name = _pack_short(_POINTER | place) if place <= _LAST_POINTER else owner + zone
+            name = pointer_to(place) if place <= _LAST_POINTER else owner + zone
             record = name + self._address_fixed(address) + address
             at += len(record)
             if at > LARGEST:
@@ -138,12 +123,12 @@ class Answers:
         for name in names:
             if len(name) > MAX_NAME:
                 continue
-            record = _pack_record(_QNAME, qtype, c.CLASS_IN, self.ttl, len(name)) + name
+            record = _pack_record(QNAME, qtype, c.CLASS_IN, self.ttl, len(name)) + name
             size += len(record)
             if size > LARGEST:
                 break
             records.append(record)
-        return _reply(request, c.NOERROR, (len(records), 0, 0), records)
+        return reply_of(request, c.NOERROR, (len(records), 0, 0), records)
 
     def name_servers(
         self, request: Request, zone: bytes, servers: Sequence[tuple[bytes, bytes]]
@@ -153,45 +138,31 @@ class Answers:
         `servers` has the labels of each name without `zone`, and an address.
         """
         names = dict.fromkeys(owner + zone for owner, _ in servers)
-        fixed = (_pack_record(_QNAME, c.TYPE_NS, c.CLASS_IN, self.ttl, len(it)) for it in names)
+        fixed = (_pack_record(QNAME, c.TYPE_NS, c.CLASS_IN, self.ttl, len(it)) for it in names)
         records = [head + name for head, name in zip(fixed, names, strict=True)]
         more = [owner + zone + self._address_fixed(it) + it for owner, it in servers]
-        return _reply(request, c.NOERROR, (len(records), 0, len(more)), (*records, *more))
+        return reply_of(request, c.NOERROR, (len(records), 0, len(more)), (*records, *more))
 
     def schema_version(self, request: Request) -> Reply:
         """Return a reply with the version of the specification."""
         size = len(SCHEMA_VERSION)
-        fixed = _pack_record(_QNAME, c.TYPE_TXT, c.CLASS_IN, SCHEMA_TTL, size)
-        return _reply(request, c.NOERROR, (1, 0, 0), (fixed, SCHEMA_VERSION))
+        fixed = _pack_record(QNAME, c.TYPE_TXT, c.CLASS_IN, SCHEMA_TTL, size)
+        return reply_of(request, c.NOERROR, (1, 0, 0), (fixed, SCHEMA_VERSION))
 
     def soa(self, request: Request, end: int, serial: int) -> Reply:
         """Return a reply with the SOA record of the zone that begins at `end` in the name."""
-        return _reply(request, c.NOERROR, (1, 0, 0), (self._soa_at(end, serial),))
+        return reply_of(request, c.NOERROR, (1, 0, 0), (self._soa_at(end, serial),))
 
     def denial(self, request: Request, rcode: int, end: int, serial: int) -> Reply:
         """Return a reply without records, which the SOA record of the zone makes cacheable."""
-        return _reply(request, rcode, (0, 1, 0), (self._soa_at(end, serial),))
+        return reply_of(request, rcode, (0, 1, 0), (self._soa_at(end, serial),))
 
     def _soa_at(self, end: int, serial: int) -> bytes:
         """Return a SOA record whose names end in a pointer to the zone, in the question."""
-        return self.soa_record(_pack_short(_POINTER | c.HEADER_SIZE + end), serial)
+        return self.soa_record(pointer_to(c.HEADER_SIZE + end), serial)
 
     def soa_record(self, zone: bytes, serial: int) -> bytes:
         """Return the SOA record of a zone, which is a name or a pointer to one."""
-        times = _pack_times(serial & 0xFFFF_FFFF, REFRESH, RETRY, EXPIRE, self.ttl)
-        data = b"".join((_MNAME, zone, _RNAME, zone, times))
+        data = soa_rdata(_MNAME + zone, _RNAME + zone, serial, self.ttl)
         ttl = min(self.ttl, LONGEST_SOA_TTL)
         return zone + _pack_fixed(c.TYPE_SOA, c.CLASS_IN, ttl, len(data)) + data
-
-
-def _reply(
-    request: Request, rcode: int, counts: tuple[int, int, int], records: Iterable[bytes]
-) -> Reply:
-    flags = _ANSWER | request.flags & _COPIED | rcode
-    header = _pack_header(request.id, flags, 1, *counts)
-    reply = Reply(b"".join((header, request.question, *records)))
-    # Made of records that are valid: names are checked when they are looked up.
-    reply.validated, reply.validated_for = reply.wire, request.asked
-    reply.since = request.received
-    reply.deadline = request.received + REPEATED
-    return reply

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from corepy.http.backoff import jittered
+from corepy.net.backoff import jittered
 from corepy.plugin import plugin_logger
 from corepy.plugin.errors import describe
 from corepy_kubernetes import following, snapshot

@@ -15,8 +15,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http.backoff import Backoff, jittered
 from corepy.http.json_stream import JSONItems, JSONLines
+from corepy.net.backoff import Backoff, jittered
 from corepy_kubernetes.api_client import READ_TIMEOUT, APIError
 from corepy_kubernetes.api_decode import decoder
 from corepy_kubernetes.api_events import Events, NoWatchList, WatchError, take_listed

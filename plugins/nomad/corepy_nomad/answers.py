@@ -5,18 +5,16 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from corepy.dns import Reply
 from corepy.dns import constants as c
+from corepy.dns.records import rr
 from corepy.plugin.backend_records import is_name, parse_host
+from corepy.plugin.backend_replies import LARGEST, QNAME, pointer_to, reply_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy_nomad.responses import Instance
-
-REPEATED: Final = 1.0
-"""Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered."""
 
 PRIORITY: Final = 10
 WEIGHT: Final = 10
@@ -25,25 +23,16 @@ WEIGHT: Final = 10
 NEGATIVE_TTL: Final = 30
 """Seconds for which a denial is valid at most, as in CoreDNS."""
 
-LARGEST: Final = 60_000
-"""Bytes of the records of a reply: a message has at most 65,535."""
-
 LARGEST_SET: Final = 24_000
 """Bytes of the addresses of one family, so that those of both fit beside SRV records."""
 
-_QNAME: Final = b"\xc0\x0c"
-_POINTER: Final = 0xC000
-_ANSWER: Final = c.FLAG_QR | c.FLAG_AA
-_COPIED: Final = c.FLAG_RD | c.FLAG_CD
 _SERVER: Final = b"\x03ns1"
 _MAILBOX: Final = b"\x0ahostmaster"
 _TIMES: Final = (3600, 600, 86_400, 30)
 """Refresh, retry, expire and minimum of the SOA record in seconds, as in CoreDNS."""
 
-_pack_header = Struct("!HHHHHH").pack
 _pack_record = Struct("!2sHHIH").pack
 _pack_srv = Struct("!HHH").pack
-_pack_short = Struct("!H").pack
 _pack_times = Struct("!IIIII").pack
 
 
@@ -77,7 +66,7 @@ class Answers:
         self.addresses = {
             qtype: Records(
                 (
-                    _pack_record(_QNAME, qtype, c.CLASS_IN, ttl, len(rdata)) + rdata
+                    _pack_record(QNAME, qtype, c.CLASS_IN, ttl, len(rdata)) + rdata
                     for rdata in dict.fromkeys(it.rdata for it in hosts if it.rtype == qtype)
                 ),
                 LARGEST_SET,
@@ -130,7 +119,7 @@ class Answers:
 
     def _service(self, port: int, target: bytes, name: bytes) -> bytes:
         data = _pack_srv(PRIORITY, WEIGHT, port) + (target or name)
-        return _pack_record(_QNAME, c.TYPE_SRV, c.CLASS_IN, self.ttl, len(data)) + data
+        return _pack_record(QNAME, c.TYPE_SRV, c.CLASS_IN, self.ttl, len(data)) + data
 
     def _additional(self, room: int) -> Sequence[Records]:
         added = []
@@ -156,26 +145,11 @@ def denial(request: Request, rcode: int, end: int, serial: int, ttl: int) -> Rep
 
 def _soa_at(end: int, serial: int, ttl: int) -> bytes:
     """Return a SOA record whose names end in a pointer to the zone, in the question."""
-    return soa_record(_pack_short(_POINTER | c.HEADER_SIZE + end), serial, ttl)
+    return soa_record(pointer_to(c.HEADER_SIZE + end), serial, ttl)
 
 
 def soa_record(zone: bytes, serial: int, ttl: int) -> bytes:
     """Return the SOA record of a zone, which is a name or a pointer to one."""
     times = _pack_times(serial & 0xFFFF_FFFF, *_TIMES)
     data = b"".join((_SERVER, zone, _MAILBOX, zone, times))
-    fixed = _pack_record(b"", c.TYPE_SOA, c.CLASS_IN, min(ttl, NEGATIVE_TTL), len(data))[2:]
-    return zone + fixed + data
-
-
-def reply_of(
-    request: Request, rcode: int, counts: tuple[int, int, int], records: Iterable[bytes]
-) -> Reply:
-    """Return a reply with records in wire form, whose numbers for each section are `counts`."""
-    flags = _ANSWER | request.flags & _COPIED | rcode
-    header = _pack_header(request.id, flags, 1, *counts)
-    reply = Reply(b"".join((header, request.question, *records)))
-    # Made of records that are valid: addresses and names were checked when they were read.
-    reply.validated, reply.validated_for = reply.wire, request.asked
-    reply.since = request.received
-    reply.deadline = request.received + REPEATED
-    return reply
+    return rr(zone, c.TYPE_SOA, min(ttl, NEGATIVE_TTL), data)

@@ -10,6 +10,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin import parse_boolean
 from corepy.plugin.tls_client import TLSFiles
 from corepy_nomad.tls import TLSSettings
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:4646"
-
-_TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-"""The texts of Go's strconv.ParseBool."""
 
 
 class Environment:
@@ -64,16 +61,17 @@ class Environment:
             TLSFiles(cert, key, self._path("CACERT")),
             self._path("CAPATH"),
             self._get("TLS_SERVER_NAME"),
-            self._get("SKIP_VERIFY") in _TRUE,
+            bool(parse_boolean(self._get("SKIP_VERIFY"))),
         )
 
     @property
     def warnings(self) -> list[str]:
         """Messages about variables whose values are dangerous or ignored."""
         text = self._get("SKIP_VERIFY")
-        if text in _TRUE:
+        is_skipped = parse_boolean(text)
+        if is_skipped:
             return ["NOMAD_SKIP_VERIFY is set: the certificate of Nomad is not verified"]
-        if text and text not in _FALSE:
+        if text and is_skipped is None:
             return [f"NOMAD_SKIP_VERIFY is ignored: {text!r} is neither true nor false"]
         return []
 

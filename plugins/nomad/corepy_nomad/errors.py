@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin.errors import printable_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,5 +70,4 @@ def _excerpt(content: bytes, secrets: Sequence[str]) -> str:
     text = content.decode("utf-8", "replace")
     for secret in secrets:
         text = text.replace(secret, "***")
-    line = " ".join("".join(it if it.isprintable() else " " for it in text).split())
-    return line if len(line) <= LONGEST_EXCERPT else f"{line[:LONGEST_EXCERPT]}..."
+    return printable_line(text, LONGEST_EXCERPT)

@@ -12,7 +12,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from corepy.http.backoff import Backoff
+from corepy.net.backoff import Backoff
 from corepy_nomad.errors import NomadError
 from corepy_nomad.namespaces import LONGEST_STALE
 from corepy_nomad.problems import LOG

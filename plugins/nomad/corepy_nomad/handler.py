@@ -20,6 +20,7 @@ from corepy.plugin import (
     without_deadline,
 )
 from corepy.plugin.backend_lookup import BackendLookup
+from corepy.plugin.backend_replies import REPEATED
 from corepy.plugin.protocols import Service
 from corepy_nomad import metrics
 from corepy_nomad.answers import Answers, denial, soa_record, soa_reply
@@ -162,7 +163,7 @@ class Nomad(FastHandler, ExplainedHandler):
         found = BackendLookup(self, request, self.zone, soa)
         reply = await found.reply() or found.denial()
         if not found.has_lookups:
-            reply.since, reply.deadline = request.received, request.received + 1.0
+            reply.since, reply.deadline = request.received, request.received + REPEATED
         return self._counted(request, reply, namespace)
 
     async def services_at(self, request: Request, *, exact: bool) -> Sequence[Service] | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
 from corepy.http.http_client import HTTPTarget, parse_url
+from corepy.http.json_api import is_protected
 from corepy.plugin import Mistakes, parse_integer
 from corepy_nomad.access import Access, Address
 from corepy_nomad.environment import Environment
@@ -188,16 +188,9 @@ def _warn_of_plain_text(
     for address, token in zip(addresses, tokens, strict=True):
         target = address.target
         has_secret = access.token or access.authorization or target.authorization
-        if has_secret and target.scheme == "http" and not _is_local(target.host):
+        if has_secret and not is_protected(target):
             message = f"the token or password is sent to {target.host} without encryption"
             controller.warn(message, token, "use https://")
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _tls(controller: Controller, directive: Token | None, environment: Environment) -> TLSSettings:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from corepy.http.backoff import Backoff
+from corepy.net.backoff import Backoff
 from corepy_nomad.access import Access, Address
 from corepy_nomad.answers import Answers
 from corepy_nomad.client import NomadClient

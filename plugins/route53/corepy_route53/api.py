@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from corepy.http.backoff import Backoff
 from corepy.http.http_client import HTTPTarget
-from corepy.plugin import in_thread
+from corepy.net.backoff import Backoff
 from corepy.zone.polled_api import LARGEST_PAGE, PollError
-from corepy.zone.polled_records import HostedRecords
+from corepy.zone.polled_records import add_pages
 from corepy_route53.api_errors import APIError, error_of
 from corepy_route53.credentials import CredentialChain
 from corepy_route53.endpoints import partition_of
@@ -54,20 +53,8 @@ class Route53Client:
 
     async def fetch(self, zone: PolledZone, intake: ZoneIntake) -> None:
         """Add all records of a hosted zone; raises `OSError`."""
-        records = HostedRecords(intake)
-        cursor: Cursor | None = None
-        seen: set[Cursor] = set()
-        while True:
-            page = await self._page(zone, cursor)
-            intake.begin_page(len(page))
-            following: Cursor | None = await in_thread(partial(read_page, page, records))
-            if following is None:
-                break
-            if following in seen:
-                raise PollError("the list of record sets does not advance")
-            seen.add(following)
-            cursor = following
-        records.finish()
+        repeated = "the list of record sets does not advance"
+        await add_pages(intake, partial(self._page, zone), read_page, problem=repeated)
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text
 from corepy.http.http_client import parse_url
+from corepy.http.json_api import is_protected
 from corepy.plugin import Fallthrough, parse_integer
 from corepy.zone.polled_api import PolledZone
 from corepy.zone.polled_source import PolledSettings
@@ -28,7 +29,6 @@ SHORTEST_REFRESH: Final = 1.0
 
 _ZONE_HINT: Final = "a name and the ID of its hosted zone, such as example.org:Z1Z2Z3Z4DZ5Z6Z7"
 _ID_PREFIX: Final = "/hostedzone/"
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ def _check_encryption(
     controller: Controller, token: Token | None, target: HTTPTarget, name: str
 ) -> None:
     """Warn of an endpoint whose responses anyone in the network can replace."""
-    if target.scheme == "http" and target.host not in _LOCAL:
+    if not is_protected(target):
         message = f"{name} is not encrypted: responses of others in the network are believed"
         controller.warn(message, token, "use https")
 

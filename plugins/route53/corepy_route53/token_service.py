@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.http.http_client import HTTPTarget
+from corepy.http.json_api import is_protected
 from corepy.zone.polled_api import PollError, hint_of_status
 from corepy_route53.endpoints import partition_of
 from corepy_route53.requesting import send, session_for, target_of, unix_time
@@ -87,7 +88,7 @@ class TokenService:
 
 def _check_encryption(target: HTTPTarget, variable: str) -> None:
     """Raise `PollError` for an endpoint that would get and send secrets without encryption."""
-    if target.scheme == "http" and target.host not in ("localhost", "127.0.0.1", "::1"):
+    if not is_protected(target):
         raise PollError(f"{variable}: credentials of roles need https, except on localhost")
 
 

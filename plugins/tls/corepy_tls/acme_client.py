@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from corepy.plugin.errors import printable_line
 from corepy_tls.acme_error import AcmeError
 from corepy_tls.acme_keys import encode
 from corepy_tls.acme_settings import challenge_name
@@ -148,7 +149,7 @@ def _accepted(response: Response) -> Response:
         return response
     problem = _problem(response)
     kind = str(problem.get("type", "")).removeprefix(_ERRORS)
-    reason = _cleaned(f"{kind}: {problem.get('detail', '')}".strip(": "))
+    reason = printable_line(f"{kind}: {problem.get('detail', '')}".strip(": "), _LONGEST_REASON)
     raise AcmeError(f"status {response.status} {reason}".strip(), _retry_after(response))
 
 
@@ -175,12 +176,8 @@ def _reason_of(found: dict[str, Any]) -> str:
     parts = [found, *(challenges if isinstance(challenges, list) else ())]
     errors = [it.get("error") for it in parts if isinstance(it, dict)]
     details = [str(it.get("detail")) for it in errors if isinstance(it, dict)]
-    return _cleaned(f"{found.get('status')}: {'; '.join(details) or 'without a reason'}")
-
-
-def _cleaned(text: str) -> str:
-    """Return a reason as one bounded line of printable characters for the log."""
-    return "".join(it if it.isprintable() else " " for it in text[:_LONGEST_REASON])
+    reason = f"{found.get('status')}: {'; '.join(details) or 'without a reason'}"
+    return printable_line(reason, _LONGEST_REASON)
 
 
 def _retry_after(response: Response) -> float:

@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin import ListenHosts, Mistakes, parse_unsigned, suggest
+from corepy.plugin import ListenHosts, Mistakes, parse_boolean, parse_unsigned, suggest
 from corepy_trace.handler import TRACE_ID, Trace
 from corepy_trace.headers import from_environment, header_field
 from corepy_trace.settings import (
@@ -33,10 +33,6 @@ _SPAN_SIZE: Final = 800
 """Bytes of memory, roughly."""
 
 _FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
-"""The spellings of Go's strconv.ParseBool."""
-
 _WITHOUT_EFFECT: Final = {"client_server": Kind.ZIPKIN, "datadog_analytics_rate": Kind.DATADOG}
 """Options that one kind of collector uses."""
 
@@ -166,9 +162,10 @@ def _every(controller: Controller) -> int:
 
 def _boolean(controller: Controller) -> bool:
     for token in controller.arguments(0, 1):
-        if token.text not in (*_TRUE, *_FALSE):
+        value = parse_boolean(token.text)
+        if value is None:
             raise controller.error(f"not a boolean: {token.text!r}", token, "true or false")
-        return token.text in _TRUE
+        return value
     return True
 
 

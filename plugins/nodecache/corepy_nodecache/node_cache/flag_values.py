@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from corepy.plugin import parse_duration, parse_unsigned
+from corepy.plugin import parse_boolean, parse_duration, parse_unsigned
 from corepy_nodecache.model import LAST_PORT, canonical_ip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Kind = Literal["string", "bool", "addresses", "interface", "interval", "port"]
-
-TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")
-FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
-"""Go's spellings (strconv.ParseBool)."""
 
 WILDCARDS: Final = ("0.0.0.0", "::")
 """Accepted as -localip where neither interface nor rules are set up for them."""
@@ -35,9 +31,10 @@ def _string(text: str) -> str:
 
 
 def _bool(text: str) -> bool:
-    if text not in (*TRUE, *FALSE):
+    value = parse_boolean(text)
+    if value is None:
         raise ValueError("neither true nor false")
-    return text in TRUE
+    return value
 
 
 def _addresses(text: str) -> tuple[str, ...]:

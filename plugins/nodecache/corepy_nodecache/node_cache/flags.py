@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from corepy.plugin import suggest
-from corepy_nodecache.node_cache.flag_values import FALSE, READERS, TRUE
+from corepy.plugin import parse_boolean, suggest
+from corepy_nodecache.node_cache.flag_values import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -208,7 +208,8 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             text = rest.pop(0)
         values[flag.field] = _value(flag, text, f"-{name}")
     if rest:
-        hint = " (a switch takes its value after =)" if rest[0] in (*TRUE, *FALSE) else ""
+        is_value = parse_boolean(rest[0]) is not None
+        hint = " (a switch takes its value after =)" if is_value else ""
         raise FlagError(f"extra command line arguments: {' '.join(rest)}{hint}", FAILURE)
     return values
 
