@@ -8,7 +8,6 @@ after the follower has taken the one before, and the outcome of every list.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final

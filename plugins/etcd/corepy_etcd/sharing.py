@@ -8,7 +8,6 @@ has taken the one before, so a slow follower costs no more memory than its set.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
