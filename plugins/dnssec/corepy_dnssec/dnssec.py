@@ -15,6 +15,7 @@ from corepy.plugin import (
     ExplainedHandler,
     FastHandler,
     LifecycleContext,
+    Pending,
     ZoneMatcher,
     hookimpl,
 )
@@ -188,17 +189,17 @@ class DNSSEC(FastHandler, ExplainedHandler):
         unsigned = [it for it, _ in sets]
         if isinstance(signed, list):
             return self._joined(request, reply, records, unsigned, signed, is_repeatable)
-        return self._wait(request, reply, records, unsigned, signed)
+        waiting = signed
 
-    async def _wait(
-        self,
-        request: Request,
-        reply: Reply,
-        records: ReplyRecords,
-        sets: list[RecordSet],
-        waiting: Awaitable[list[Signed]],
-    ) -> Reply:
-        return self._joined(request, reply, records, sets, await waiting, False)
+        def join(_: Reply | None) -> Reply | None:
+            if pending.error is not None:  # the query was cancelled
+                return None
+            made = waiting.result()
+            return self._joined(request, reply, records, unsigned, made, is_repeatable)
+
+        pending = Pending(self.signer.wakeups, join)
+        waiting.when_done(pending.wake)
+        return pending
 
     def _unsigned(self, records: ReplyRecords) -> Iterable[tuple[RecordSet, bytes]]:
         """Yield the sets to sign, with their zones.
