@@ -20,12 +20,13 @@ from corepy.plugin import (
     hookimpl,
 )
 from corepy.zone.signatures import signed_data
+from corepy_dnssec.jobs import Wanted
 from corepy_dnssec.key_answers import KeyAnswers
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.proofs import Prover, Unproven
 from corepy_dnssec.recent import Recent
 from corepy_dnssec.records import RecordSet, ReplyRecords, is_signable
-from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting, Wanted
+from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
     from corepy_dnssec.denial import Denial
-    from corepy_dnssec.signer import Signed, Signer
+    from corepy_dnssec.jobs import Signed
+    from corepy_dnssec.signer import Signer
 
 ORIGINAL_TTL: Final = 3600
 """Original TTL in seconds of all signatures, since that of a set is unknown (CoreDNS: rrsig.go)."""

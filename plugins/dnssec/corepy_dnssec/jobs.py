@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from corepy_dnssec.signer import Signed, Wanted
+    from corepy.zone.signatures import SignedData
+
+
+class Wanted(NamedTuple):
+    """A record set to sign, and the zone that signs it, in wire form and lower case."""
+
+    data: SignedData
+    zone: bytes
+
+
+class Signed(NamedTuple):
+    """The signatures of a record set."""
+
+    rdatas: tuple[bytes, ...]
+    since: int
+    renewed: int
+    """The time from which the signatures are used, and at which they are renewed; since 1970."""
 
 
 @final

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corepy.dns import Reply, Request
-    from corepy_dnssec.signer import Signed
+    from corepy_dnssec.jobs import Signed
 
     Parts = tuple[bytes, list[bytes], bytes, bool]
     """Rdata with names, as `split` returns it."""

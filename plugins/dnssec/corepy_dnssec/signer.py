@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from corepy.net.fair_queue import FairQueue
 from corepy.plugin import Wakeups, in_thread
 from corepy.zone.signatures import SignedData, Validity, signatures
-from corepy_dnssec.jobs import Job, Waiting
+from corepy_dnssec.jobs import Job, Signed, Waiting, Wanted
 from corepy_dnssec.recent import Recent
 
 if TYPE_CHECKING:
@@ -39,22 +39,6 @@ MOST_WAITING: Final = 1000
 """Queries that may wait for the thread; one client may have three quarters of them."""
 
 TYPE_DNSKEY: Final = 48
-
-
-class Wanted(NamedTuple):
-    """A record set to sign, and the zone that signs it, in wire form and lower case."""
-
-    data: SignedData
-    zone: bytes
-
-
-class Signed(NamedTuple):
-    """The signatures of a record set."""
-
-    rdatas: tuple[bytes, ...]
-    since: int
-    renewed: int
-    """The time from which the signatures are used, and at which they are renewed; since 1970."""
 
 
 class TooManyWaiting(Exception):

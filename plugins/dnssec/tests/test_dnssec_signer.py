@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.zone.signatures import SignedData, signed_data
 from corepy.zone.signing_keys import SigningKey
-from corepy_dnssec.jobs import Waiting
+from corepy_dnssec.jobs import Signed, Waiting, Wanted
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.recent import Recent
 from corepy_dnssec.signer import (
     MOST_WAITING,
     PORTION,
-    Signed,
     Signer,
     TooManyWaiting,
-    Wanted,
 )
 
 NOW = 1_800_000_000
