@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import FormError
 from corepy.dns import constants as c
-from corepy.dns.compress import Writer, rebuild
+from corepy.dns.compress import rebuild
 from corepy.dns.rdata import LAYOUTS, split
 from corepy.dns.wire import ANSWER, AUTHORITY, NameReader, read_ttl, walk
 
@@ -30,9 +30,13 @@ _LEAST_RRSIG: Final = 18
 _SIZES: Final = {c.TYPE_A: 4, c.TYPE_AAAA: 16}
 """Bytes of the rdata of types that have no names, but a size."""
 
+_POINTER: Final = 0xC000
+_POINTER_REACH: Final = 0x4000
+
 _pack_fixed: Final = Struct("!HHIH").pack
-_pack_head: Final = Struct("!HBBHHHH").pack_into
-_pack_length: Final = Struct("!H").pack_into
+_pack_head: Final = Struct("!HBBHHHH").pack
+_LENGTH: Final = 2
+"""Bytes of the length of rdata."""
 
 PROOFS: Final = frozenset((c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_NSEC3))
 """Types of records that only a signed zone has."""
@@ -179,30 +183,56 @@ class ReplyRecords:
     def wire(self, request: Request, reply: Reply) -> bytes:
         """Return the message with these records; flags and all else are those of `reply`."""
         before, question = reply.wire, request.question
-        writer = Writer(bytes(c.HEADER_SIZE))
-        writer.name(question[:-4])
-        buffer = writer.buf
-        buffer += question[-4:]
+        known: dict[bytes, bytes] = {}
+        _compressed(question[:-4], c.HEADER_SIZE, known)
+        made, at = [question], c.HEADER_SIZE + len(question)
         for section in self.sections:
             for owner, rest, parts in section:
-                writer.name(owner)
-                buffer += rest
+                name = known.get(owner) or _compressed(owner, at, known)
+                at += len(name) + len(rest)
+                made += name, rest
                 if parts is not None:
-                    _write(writer, *parts)
+                    rdata = _rdata(at + _LENGTH, known, *parts)
+                    at += len(rdata)
+                    made.append(rdata)
         flags = before[3] & 0xF0 | self.rcode & 15
-        _pack_head(buffer, 0, request.id, before[2], flags, 1, *map(len, self.sections))
-        return bytes(buffer) if len(buffer) <= c.MAX_SIZE else rebuild(bytes(buffer))
+        head = _pack_head(request.id, before[2], flags, 1, *map(len, self.sections))
+        wire = head + b"".join(made)
+        return wire if at <= c.MAX_SIZE else rebuild(wire)
 
 
-def _write(writer: Writer, prefix: bytes, names: list[bytes], tail: bytes, compress: bool) -> None:
-    """Append rdata with its length."""
-    buffer = writer.buf
-    buffer += b"\0\0" + prefix
-    start = len(buffer) - len(prefix)
+def _compressed(name: bytes, at: int, known: dict[bytes, bytes]) -> bytes:
+    """Return a name that is written at an offset of the message; `known` has pointers to names.
+
+    The names of the message, and those above them, are added to `known`, if a pointer reaches them.
+    """
+    offset = 0
+    while size := name[offset]:
+        rest = name[offset:]
+        pointer = known.get(rest)
+        if pointer is not None:
+            return name[:offset] + pointer
+        if at + offset < _POINTER_REACH:
+            known[rest] = (_POINTER | at + offset).to_bytes(2, "big")
+        offset += size + 1
+    return name
+
+
+def _rdata(
+    at: int,
+    known: dict[bytes, bytes],
+    prefix: bytes,
+    names: list[bytes],
+    tail: bytes,
+    compress: bool,
+) -> bytes:
+    """Return rdata that is written at an offset, with its length in front."""
+    made = prefix
     for name in names:
-        writer.name(name, compress)
-    buffer += tail
-    _pack_length(buffer, start - 2, len(buffer) - start)
+        short = _compressed(name, at + len(made), known)
+        made += short if compress else name
+    made += tail
+    return len(made).to_bytes(_LENGTH, "big") + made
 
 
 def is_signable(reply: Reply) -> bool:
