@@ -33,8 +33,9 @@ from corepy.server.listen.packet_cache import SWITCH as PACKET_CACHE
 from corepy.testing.zone_keys import write_key
 from corepy.zone.key_files import read_key
 from corepy.zone.signatures import signed_data
+from corepy_dnssec.jobs import Wanted
 from corepy_dnssec.metrics import Counts
-from corepy_dnssec.signer import Signer, Wanted
+from corepy_dnssec.signer import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

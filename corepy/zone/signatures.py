@@ -6,7 +6,6 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns import constants as c
-from corepy.dns.names import labels_of
 from corepy.dns.rdata import LAYOUTS, split
 
 if TYPE_CHECKING:
@@ -20,6 +19,10 @@ _LOWERED: Final = frozenset(
 )
 """Types whose names are lower case in the canonical form (RFC 4034 6.2, RFC 6840 section 5.1)."""
 
+_TIME: Final = 0xFFFFFFFF
+"""Times are modulo 2 ** 32 (RFC 4034 section 3.1.5)."""
+
+_WILDCARD: Final = b"\1*"
 _pack_head: Final = Struct("!HBBIIIH").pack
 _pack_fixed: Final = Struct("!HHI").pack
 
@@ -52,9 +55,16 @@ def signed_data(owner: bytes, rtype: int, ttl: int, rdatas: Iterable[bytes]) -> 
         rdatas = [it if it == it.lower() else _lowered(it, rtype) for it in rdatas]
     head = owner + _pack_fixed(rtype, c.CLASS_IN, ttl)
     joined = [head + len(it).to_bytes(2, "big") + it for it in sorted(set(rdatas))]
-    labels = labels_of(owner)
-    number = len(labels) - (labels[:1] == [b"*"])
-    return SignedData(rtype, number, ttl, b"".join(joined))
+    return SignedData(rtype, _labels(owner), ttl, b"".join(joined))
+
+
+def _labels(owner: bytes) -> int:
+    """Return the number of labels without the root's and that of a wildcard."""
+    number, at = -1 if owner.startswith(_WILDCARD) else 0, 0
+    while size := owner[at]:
+        number += 1
+        at += size + 1
+    return number
 
 
 def _lowered(rdata: bytes, rtype: int) -> bytes:
@@ -71,9 +81,7 @@ def signatures(
 
 
 def _signature(data: SignedData, key: SigningKey, signer: bytes, validity: Validity) -> bytes:
-    inception, expiration = (time & 0xFFFFFFFF for time in validity)  # RFC 4034 section 3.1.5
-    head = _pack_head(
-        data.rtype, key.algorithm, data.labels, data.ttl, expiration, inception, key.tag
-    )
-    head += signer
-    return head + key.sign(head + data.records)
+    rtype, labels, ttl, records = data
+    inception, expiration = validity[0] & _TIME, validity[1] & _TIME
+    head = _pack_head(rtype, key.algorithm, labels, ttl, expiration, inception, key.tag) + signer
+    return head + key.sign(head + records)

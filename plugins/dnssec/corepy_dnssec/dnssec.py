@@ -15,16 +15,18 @@ from corepy.plugin import (
     ExplainedHandler,
     FastHandler,
     LifecycleContext,
+    Pending,
     ZoneMatcher,
     hookimpl,
 )
 from corepy.zone.signatures import signed_data
+from corepy_dnssec.jobs import Wanted
 from corepy_dnssec.key_answers import KeyAnswers
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.proofs import Prover, Unproven
 from corepy_dnssec.recent import Recent
 from corepy_dnssec.records import RecordSet, ReplyRecords, is_signable
-from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting, Wanted
+from corepy_dnssec.signer import TYPE_DNSKEY, TooManyWaiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
     from corepy_dnssec.denial import Denial
-    from corepy_dnssec.signer import Signed, Signer
+    from corepy_dnssec.jobs import Signed
+    from corepy_dnssec.signer import Signer
 
 ORIGINAL_TTL: Final = 3600
 """Original TTL in seconds of all signatures, since that of a set is unknown (CoreDNS: rrsig.go)."""
@@ -188,17 +191,17 @@ class DNSSEC(FastHandler, ExplainedHandler):
         unsigned = [it for it, _ in sets]
         if isinstance(signed, list):
             return self._joined(request, reply, records, unsigned, signed, is_repeatable)
-        return self._wait(request, reply, records, unsigned, signed)
+        waiting = signed
 
-    async def _wait(
-        self,
-        request: Request,
-        reply: Reply,
-        records: ReplyRecords,
-        sets: list[RecordSet],
-        waiting: Awaitable[list[Signed]],
-    ) -> Reply:
-        return self._joined(request, reply, records, sets, await waiting, False)
+        def join(_: Reply | None) -> Reply | None:
+            if pending.error is not None:  # the query was cancelled
+                return None
+            made = waiting.result()
+            return self._joined(request, reply, records, unsigned, made, is_repeatable)
+
+        pending = Pending(self.signer.wakeups, join)
+        waiting.when_done(pending.wake)
+        return pending
 
     def _unsigned(self, records: ReplyRecords) -> Iterable[tuple[RecordSet, bytes]]:
         """Yield the sets to sign, with their zones.

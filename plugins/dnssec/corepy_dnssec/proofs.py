@@ -68,6 +68,8 @@ class Prover:
 
     def _classify(self) -> None:
         records, request = self.records, self._request
+        if self._has_answer():
+            return
         cut = records.cut = self._delegation()
         if records.has_proofs:  # of a signed zone below
             return
@@ -76,7 +78,7 @@ class Prover:
             self._zone = self._zones.signer_zone(cut, c.TYPE_DS)
             self._lacks_ds = records.find(AUTHORITY, cut, c.TYPE_DS) is None
             return
-        if zone is None or self._has_answer():
+        if zone is None:
             return
         has_soa = records.of_type(AUTHORITY, c.TYPE_SOA) is not None
         # Without a SOA, an alias without records of its target may only be incomplete.
@@ -99,7 +101,7 @@ class Prover:
     def _delegation(self) -> bytes | None:
         """Return the zone cut that the reply refers to, or None."""
         found = self.records.of_type(AUTHORITY, c.TYPE_NS)
-        if found is None or self._has_answer():
+        if found is None:
             return None
         cut = found.name
         zone = self._zones.signer_zone(cut, c.TYPE_NS)

@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from corepy.net.fair_queue import FairQueue
-from corepy.plugin import in_thread
-from corepy.plugin.shared_task import shared_result
+from corepy.plugin import Wakeups, in_thread
 from corepy.zone.signatures import SignedData, Validity, signatures
+from corepy_dnssec.jobs import Job, Signed, Waiting, Wanted
 from corepy_dnssec.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from corepy.zone.signing_keys import SigningKey
     from corepy_dnssec.metrics import Counts
@@ -41,31 +41,8 @@ MOST_WAITING: Final = 1000
 TYPE_DNSKEY: Final = 48
 
 
-class Wanted(NamedTuple):
-    """A record set to sign, and the zone that signs it, in wire form and lower case."""
-
-    data: SignedData
-    zone: bytes
-
-
-class Signed(NamedTuple):
-    """The signatures of a record set."""
-
-    rdatas: tuple[bytes, ...]
-    since: int
-    renewed: int
-    """The time from which the signatures are used, and at which they are renewed; since 1970."""
-
-
 class TooManyWaiting(Exception):
     """So many queries, or queries of one client, wait for signatures that no more are accepted."""
-
-
-class _Job(NamedTuple):
-    wanted: Wanted
-    key: bytes
-    now: int
-    future: asyncio.Future[Signed]
 
 
 class Signer:
@@ -82,15 +59,19 @@ class Signer:
         self.is_split = bool(split)
         self._for_keys = tuple(it for it in keys if it.is_ksk or it.algorithm not in split)
         self._for_data = tuple(it for it in keys if not it.is_ksk or it.algorithm not in split)
+        self._cost_of_keys = sum(it.cost for it in self._for_keys)
+        self._cost_of_data = sum(it.cost for it in self._for_data)
         self._cache: Recent[Signed] = Recent(0)
-        self._jobs: dict[bytes, _Job] = {}
-        self._queue: FairQueue[list[_Job]] = FairQueue(MOST_WAITING)
+        self._jobs: dict[bytes, Job] = {}
+        self._queue: FairQueue[list[Job]] = FairQueue(MOST_WAITING)
         self._worker: asyncio.Task[None] | None = None
-        self._portion: list[_Job] = []
+        self._portion: list[Job] = []
         """The jobs on which the thread works."""
-        self._portions: SimpleQueue[list[_Job]] | None = None
+        self._portions: SimpleQueue[list[Job]] | None = None
         self._spent = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.wakeups: Wakeups
+        """Resumes the queries that wait, from the first `sign` on."""
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -107,9 +88,12 @@ class Signer:
     def _keys_for(self, data: SignedData) -> tuple[SigningKey, ...]:
         return self._for_keys if data.rtype == TYPE_DNSKEY else self._for_data
 
+    def _cost(self, wanted: Wanted) -> float:
+        return self._cost_of_keys if wanted.data.rtype == TYPE_DNSKEY else self._cost_of_data
+
     def sign(
         self, wanted: Sequence[Wanted], now: int, client: bytes, counts: Counts
-    ) -> list[Signed] | Awaitable[list[Signed]]:
+    ) -> list[Signed] | Waiting:
         """Return the signatures of record sets, at once if that takes less than `INLINE`.
 
         `now` is in seconds since 1970, `client` is from `client_of`. Raises TooManyWaiting.
@@ -117,27 +101,29 @@ class Signer:
         self._enter(asyncio.get_running_loop())
         keys = [_digest(it) for it in wanted]
         found = [self._find(key, now) for key in keys]
-        missing = [it for it, signed in zip(wanted, found, strict=True) if signed is None]
-        counts.hits.value += len(wanted) - len(missing)
-        counts.misses.value += len(missing)
-        if missing and not self._may_sign_now(missing):
-            absent = {
-                key: it for key, it, signed in zip(keys, wanted, found, strict=True) if not signed
-            }
+        missing = found.count(None)
+        counts.hits.value += len(wanted) - missing
+        counts.misses.value += missing
+        if missing and not self._may_sign_now(
+            [it for it, signed in zip(wanted, found, strict=True) if signed is None]
+        ):
+            absent = {keys[at]: wanted[at] for at, signed in enumerate(found) if signed is None}
             self._ask_for(absent, now, client)
-            parts = [it or self._jobs[key].future for key, it in zip(keys, found, strict=True)]
-            return _all_of(parts)
-        results = []
-        for it, key, signed in zip(wanted, keys, found, strict=True):
-            results.append(signed or self._find(key, now) or self._add(key, self.make(it, now)))
+            return Waiting([it or self._jobs[keys[at]] for at, it in enumerate(found)])
+        results = [it or self._made(keys[at], wanted[at], now) for at, it in enumerate(found)]
         counts.entries.value = len(self._cache)
         return results
+
+    def _made(self, key: bytes, wanted: Wanted, now: int) -> Signed:
+        """Return the new signatures of a record set; of two equal ones, the second has them."""
+        return self._find(key, now) or self._add(key, self.make(wanted, now))
 
     def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Forget the work for an event loop that has ended, which is left undone."""
         if loop is not self._loop:
             self._end_thread()
             self._loop, self._worker, self._spent = loop, None, 0.0
+            self.wakeups = Wakeups(loop)
             self._jobs.clear()
             self._queue.clear()
 
@@ -165,9 +151,6 @@ class Signer:
         """Allow `INLINE` seconds of signing in this turn of the event loop."""
         self._spent = 0.0
 
-    def _cost(self, wanted: Wanted) -> float:
-        return sum(key.cost for key in self._keys_for(wanted.data))
-
     def make(self, wanted: Wanted, now: int) -> Signed:
         """Return new signatures of a record set."""
         validity = Validity(now - BEFORE, now + VALID)
@@ -176,12 +159,7 @@ class Signer:
 
     def _ask_for(self, missing: dict[bytes, Wanted], now: int, client: bytes) -> None:
         """Queue the jobs for record sets, each one once for all queries that wait for it."""
-        loop = asyncio.get_running_loop()
-        jobs = [
-            _Job(it, key, now, loop.create_future())
-            for key, it in missing.items()
-            if key not in self._jobs
-        ]
+        jobs = [Job(it, key, now) for key, it in missing.items() if key not in self._jobs]
         if not jobs:
             return
         if not self._queue.put(client, jobs):
@@ -207,7 +185,7 @@ class Signer:
                     return  # the queries that wait for it report it
                 raise
 
-    def _give_portion(self, portions: SimpleQueue[list[_Job]]) -> None:
+    def _give_portion(self, portions: SimpleQueue[list[Job]]) -> None:
         """Give the thread its next portion; an empty one ends it."""
         self._portion = self._next_portion()
         portions.put(self._portion)
@@ -218,25 +196,28 @@ class Signer:
             self._portions.put([])
             self._portions = None
 
-    def _make_all(self, portions: SimpleQueue[list[_Job]], loop: asyncio.AbstractEventLoop) -> None:
+    def _make_all(self, portions: SimpleQueue[list[Job]], loop: asyncio.AbstractEventLoop) -> None:
         """Make the signatures of all portions; runs in the thread."""
         while portion := portions.get():
             results = [self.make(job.wanted, job.now) for job in portion]
             loop.call_soon_threadsafe(self._deliver, portions, results)
 
-    def _deliver(self, portions: SimpleQueue[list[_Job]], results: Sequence[Signed]) -> None:
+    def _deliver(self, portions: SimpleQueue[list[Job]], results: Sequence[Signed]) -> None:
         """Pass the signatures of a portion on, and give the thread the next one."""
         if portions is not self._portions:  # the work was cancelled
             return
-        for job, signed in zip(self._portion, results, strict=True):
-            self._add(job.key, signed)
+        portion = self._portion
+        self._give_portion(portions)  # the thread works while the queries resume
+        self.wakeups.hold()
+        for job, signed in zip(portion, results, strict=True):
+            job.signed = self._add(job.key, signed)
             del self._jobs[job.key]
-            job.future.set_result(signed)
-        self._give_portion(portions)
+            job.end()
+        self.wakeups.release()
 
-    def _next_portion(self) -> list[_Job]:
+    def _next_portion(self) -> list[Job]:
         """Return jobs for about `PORTION` seconds, and all of at least one query."""
-        portion: list[_Job] = []
+        portion: list[Job] = []
         cost = 0.0
         for jobs in self._queue.take(MOST_WAITING):
             portion += jobs
@@ -245,26 +226,18 @@ class Signer:
                 break
         return portion
 
-    def _fail(self, portion: list[_Job], error: BaseException) -> None:
+    def _fail(self, portion: list[Job], error: BaseException) -> None:
         """Fail this portion and all that waits."""
         waiting = [job for jobs in self._queue.take(MOST_WAITING) for job in jobs]
+        reason = error if isinstance(error, Exception) else asyncio.CancelledError()
         for job in (*portion, *waiting):
             self._jobs.pop(job.key, None)
-            if isinstance(error, Exception):
-                job.future.set_exception(error)
-                job.future.exception()  # read, for a query that waits for several or has ended
-            else:
-                job.future.cancel()
+            job.end(reason)
 
     def close(self) -> None:
         """Stop making signatures."""
         if self._worker is not None:
             self._worker.cancel()
-
-
-async def _all_of(parts: Sequence[Signed | asyncio.Future[Signed]]) -> list[Signed]:
-    """Return the signatures, those of futures when the thread has made them."""
-    return [it if isinstance(it, Signed) else await shared_result(it) for it in parts]
 
 
 def _split_algorithms(keys: Iterable[SigningKey]) -> frozenset[int]:
@@ -277,10 +250,7 @@ def _split_algorithms(keys: Iterable[SigningKey]) -> frozenset[int]:
 
 def _digest(wanted: Wanted) -> bytes:
     """Return the key of a record set in the cache."""
-    data = wanted.data
-    digest = hashlib.blake2b(wanted.zone, digest_size=16)
-    digest.update(data.records)
-    return digest.digest()
+    return hashlib.blake2b(wanted.zone + wanted.data.records, digest_size=16).digest()
 
 
 _signers: WeakValueDictionary[tuple[bytes, ...], Signer] = WeakValueDictionary()

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply
+from corepy.dns.compress import rebuild
 from corepy.dns.names import from_text, labels_of
 from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import check_records
 from corepy.dns.records import rr
 from corepy.dns.reply_validation import reply_problem
-from corepy.plugin import Cacheability, Handler, metrics
+from corepy.plugin import Cacheability, FastHandler, Handler, metrics
 from corepy.testing import link, make_request, reply_of, run_chain, serve, set_up
 from corepy.testing.zone_keys import write_key
 from corepy.zone.canonical import canonical_key
@@ -198,6 +199,19 @@ class Below(Handler):
         reply = Reply.from_wire(reply_of(question, answer, authority, additional, **header))
         reply.options = b""
         return reply
+
+
+class FastBelow(FastHandler):
+    """Answers at once, each time with the same message."""
+
+    name = "below"
+    cacheability = Cacheability.SAFE
+
+    def __init__(self, reply):
+        self.wire = reply.wire
+
+    def begin_dns(self, request):
+        return Reply(self.wire)
 
 
 def handler(files, zones="miek.nl", *keys, options=""):
@@ -503,6 +517,44 @@ def test_queries_in_flight_share_a_signature(files, monkeypatch):
     assert threading.get_ident() not in calls
     assert made.status()["cache"]["misses"] == before + 40
     assert made.explain_state(make_request("www.miek.nl.", "A", do=True))["state"] == "signs"
+
+
+@pytest.mark.parametrize("denial", ["nsec", "nsec3"])
+@pytest.mark.parametrize(
+    ("records", "rcode"),
+    [
+        ((["www.miek.nl. 5 IN A 192.0.2.1"], ["miek.nl. 5 IN NS a.miek.nl."]), 0),
+        ((["www.miek.nl. 5 IN CNAME b.a.miek.nl.", "b.a.miek.nl. 5 IN A 192.0.2.1"], []), 0),
+        (([], [NODATA]), 0),
+        (([], ["hosts. 5 IN SOA ns.hosts. a.hosts. 1 1 1 1 5"]), 3),
+    ],
+    ids=["servers", "alias", "no data", "made SOA"],
+)
+def test_messages_are_compressed(files, denial, records, rcode):
+    made = handler(files, options=f"denial {denial}")
+    request = make_request("www.miek.nl.", do=True)
+    wire = run_chain(request, made, Below(*records, rcode=rcode)).wire
+    assert len(wire) == len(rebuild(wire))
+    assert reply_problem(request, Reply(wire)) is None
+    check_records(wire)
+
+
+def test_a_query_that_is_cancelled(files, monkeypatch):
+    """The signature is made all the same, for another query that waits for it."""
+    monkeypatch.setattr("corepy_dnssec.signer.INLINE", 0)
+    made, name = handler(files, "miek.nl", "Krsa"), "cancelled.miek.nl."
+    record = rr(from_text(name), 1, 60, bytes((192, 0, 2, 1)))
+    top = link([made, FastBelow(make_request(name).reply(0, [record]))])
+
+    async def two():
+        first, second = (top.begin_dns(make_request(name, do=True)) for _ in range(2))
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert len(dnslib.DNSRecord.parse(asyncio.run(two()).wire).rr) == 2
+    assert not made.signer._jobs
 
 
 def test_cached_replies_are_renewed(files, monkeypatch):

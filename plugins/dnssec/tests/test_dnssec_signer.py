@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.zone.signatures import SignedData, signed_data
 from corepy.zone.signing_keys import SigningKey
+from corepy_dnssec.jobs import Signed, Waiting, Wanted
 from corepy_dnssec.metrics import Counts
 from corepy_dnssec.recent import Recent
-from corepy_dnssec.signer import MOST_WAITING, PORTION, Signer, TooManyWaiting, Wanted
+from corepy_dnssec.signer import (
+    MOST_WAITING,
+    PORTION,
+    Signer,
+    TooManyWaiting,
+)
 
 NOW = 1_800_000_000
 ZONE = b"\4test\0"
@@ -118,8 +124,15 @@ def test_only_names_are_signed_in_lower_case(rtype, rdata, expected):
 def waiting(signer: Signer, *names: str, client: bytes = b"") -> Any:
     """Ask for signatures; the result is awaitable."""
     result = signer.sign([wanted(name) for name in names], NOW, client, counts())
-    assert not isinstance(result, list)
-    return asyncio.ensure_future(result)
+    assert isinstance(result, Waiting)
+    return asyncio.ensure_future(made_for(result))
+
+
+async def made_for(query: Waiting) -> list[Signed]:
+    done = asyncio.Event()
+    query.when_done(done.set)
+    await done.wait()
+    return query.result()
 
 
 def found(signer: Signer, name: str) -> bool:
@@ -240,6 +253,6 @@ def test_work_in_the_event_loop_is_bounded_in_each_turn():
         for turn in range(3):
             results = [signer.sign([wanted(f"{turn} {it}")], NOW, b"", counts()) for it in range(5)]
             assert [isinstance(it, list) for it in results] == [True] * 3 + [False] * 2
-            await asyncio.gather(*(it for it in results if not isinstance(it, list)))
+            await asyncio.gather(*(made_for(it) for it in results if isinstance(it, Waiting)))
 
     asyncio.run(turns())
