@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -24,9 +25,10 @@ class Recent(Generic[Value]):
     def __init__(self, capacity: int) -> None:
         """Keep at most `capacity` values; the attribute may change."""
         self.capacity = capacity
-        self._once: dict[bytes, Value] = {}
-        self._often: dict[bytes, Value] = {}
-        # the least recently used values are at the beginning of both
+        # The least recently used values are at the beginning of both. To find the first key of a
+        # plain dict takes time for each one that was removed before it.
+        self._once: OrderedDict[bytes, Value] = OrderedDict()
+        self._often: OrderedDict[bytes, Value] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._once) + len(self._often)
@@ -34,9 +36,9 @@ class Recent(Generic[Value]):
     def get(self, key: bytes) -> Value | None:
         """Return a value, which counts as used, or None."""
         often = self._often
-        value = often.pop(key, None)
+        value = often.get(key)
         if value is not None:
-            often[key] = value
+            often.move_to_end(key)
             return value
         value = self._once.pop(key, None)
         if value is not None:
@@ -47,8 +49,8 @@ class Recent(Generic[Value]):
     def _demote(self) -> None:
         often, most = self._often, int(self.capacity * OFTEN)
         while len(often) > most:
-            key = next(iter(often))
-            self._once[key] = often.pop(key)
+            key, value = often.popitem(last=False)
+            self._once[key] = value
 
     def put(self, key: bytes, value: Value) -> None:
         """Add or replace a value, and remove others beyond the capacity."""
@@ -64,4 +66,4 @@ class Recent(Generic[Value]):
     def _shrink(self) -> None:
         once = self._once
         while once and len(self) > self.capacity:
-            del once[next(iter(once))]
+            once.popitem(last=False)
