@@ -17,7 +17,7 @@ from corepy.server.snapshot import Clocks, InvalidSnapshot, Selection, parse
 from corepy.server.snapshots import Snapshots
 from corepy.supervise.store import Store
 from corepy.testing import with_handlers
-from corepy.testing.descriptors import open_files
+from corepy.testing.open_descriptors import open_files
 
 BOOT, OTHER_BOOT, UNKNOWN = b"a" * 16, b"b" * 16, bytes(16)
 SECOND = 10**9

@@ -35,8 +35,8 @@ from corepy.testing import (
 )
 from corepy.testing.client import exchange, query
 from corepy.testing.command import wait_until
-from corepy.testing.descriptors import open_files
 from corepy.testing.listening import children, listening
+from corepy.testing.open_descriptors import open_files
 
 SOURCE = Path(__file__).with_name("framed_transport.py")
 RECORDS = 'template IN A {\n answer "{{ .Name }} 60 IN A 192.0.2.%d"\n}'

@@ -127,8 +127,8 @@ def test_a_flood_of_new_names_is_bounded_and_hits_go_on():
         reply.add_answer(dnslib.RR(query.q.qname, 1, 1, 300, dnslib.A("192.0.2.1")))
         return reply
 
-    text = "memory 1MiB"
-    with Upstream(only_one) as upstream, serve(corefile(upstream, text), still=True) as server:
+    options = "memory 1MiB"
+    with Upstream(only_one) as upstream, serve(corefile(upstream, options), still=True) as server:
         server.ask("www.example.org")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(30)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_a_signal_that_the_interpreter_ignores_is_not_ignored(logged):
 @pytest.mark.parametrize("script", ["sleep 1000", "trap '' TERM; sleep 1000 & wait; sleep 1000"])
 def test_the_limit_ends_the_command_and_its_children(script, logged, monkeypatch):
     monkeypatch.setattr(command_module, "GRACE", 0.1)
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Any] = []
     start = command_module._start
     monkeypatch.setattr(
         command_module, "_start", lambda it: started.append(start(it)) or started[0]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corepy.testing.descriptors import open_files
 from corepy.testing.netns import isolated, rules
+from corepy.testing.open_descriptors import open_files
 from corepy_nodecache import claims, legacy, lock
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.legacy import LegacyTables
