@@ -2,11 +2,10 @@
 
 import asyncio
 
-from corepy.testing.linked_processes import LinkedProcess
-
 from corepy.net.channel import Channel
 from corepy.plugin.leader_channel import LeaderChannel
 from corepy.testing import until
+from corepy.testing.process_groups import LinkedProcess
 
 
 def test_the_channel_is_renewed_until_it_is_closed():

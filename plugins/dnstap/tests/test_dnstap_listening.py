@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from corepy.testing.linked_processes import LinkedProcess
 
 from corepy.plugin import metrics
 from corepy.testing import helper_module, serve
+from corepy.testing.process_groups import LinkedProcess
 from corepy_dnstap import collectors, listening, stream
 from corepy_dnstap.handler import Dnstap
 from corepy_dnstap.listening import CollectorListener
