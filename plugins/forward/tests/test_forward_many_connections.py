@@ -248,7 +248,7 @@ def test_a_fifth_of_all_datagrams_is_lost():
             words = f"-A INPUT -p udp {end} {port} -m statistic --mode random --probability 0.2"
             run("iptables", *words.split(), "-j", "DROP")
         with run_command(corefile(upstream.to)) as server:
-            with Load(server.address, rate=300, names=NAMES) as load:
+            with Load(server.address, rate=150, names=NAMES) as load:
                 wait_until(lambda: load.outcome.sent > 1000)
             outcome = load.outcome
     failed = outcome.wrong + outcome.unanswered
