@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import dnslib
 
@@ -37,6 +37,15 @@ RESET = struct.pack("ii", 1, 0)
 """Value of SO_LINGER with a time of 0: closing the socket sends RST."""
 
 
+class _Received(NamedTuple):
+    """A query, and the number of those received before it."""
+
+    wire: bytes
+    query: dnslib.DNSRecord
+    proto: str
+    number: int
+
+
 class Upstream:
     """A name server at a free UDP and TCP port of 127.0.0.1, until the `with` block ends.
 
@@ -44,7 +53,8 @@ class Upstream:
         with Upstream(lambda query, proto: None) as black_hole: ...
         with Upstream("drops-edns") as upstream: ...     # one of corepy.testing.behaviours
 
-    `queries` lists the received queries in order, as (question text, "udp" or "tcp").
+    `queries` lists the received queries in order, as (question text, "udp" or "tcp"); `wires` lists
+    them in wire form.
     """
 
     def __init__(
@@ -54,10 +64,12 @@ class Upstream:
         host: str = "127.0.0.1",
         delay: float = 0,
     ) -> None:
-        self._behave: Callable[[bytes, dnslib.DNSRecord, str], Any]
+        self._behave: Callable[[_Received], Any]
         self.behave(behaviour)
         self._delay = delay
         self.queries: list[tuple[str, str]] = []
+        self.wires: list[bytes] = []
+        self._counting = threading.Lock()
         self.connections = 0
         self._closing = False
         self._sending = threading.Lock()  # prevents sending from a closed socket
@@ -88,14 +100,15 @@ class Upstream:
         """Switch to another behaviour: a function, a zone, or a name from the library."""
         if not isinstance(behaviour, str):
             function = zone(behaviour) if isinstance(behaviour, dict) else behaviour
-            self._behave = lambda _wire, query, proto: function(query, proto)
+            self._behave = lambda it: function(it.query, it.proto)
             return
         script, memory = BEHAVIOURS[behaviour], dict[str, bytes]()
 
-        def behave(wire: bytes, query: dnslib.DNSRecord, proto: str) -> Iterable[Act]:
-            name = str(query.q.qname).lower()
-            before = sum(text.split()[0].lower() == name for text, _ in self.queries) - 1
-            return script(Asked(wire, proto, before, memory))
+        def behave(it: _Received) -> Iterable[Act]:
+            name = str(it.query.q.qname).lower()
+            earlier = self.queries[: it.number]
+            before = sum(text.split()[0].lower() == name for text, _ in earlier)
+            return script(Asked(it.wire, it.proto, before, memory))
 
         self._behave = behave
 
@@ -113,13 +126,20 @@ class Upstream:
         self._udp.close()
         self._tcp.close()
 
-    def _acts(self, wire: bytes, proto: str) -> Iterable[Act]:
+    def _receive(self, wire: bytes, proto: str) -> _Received:
+        """Count a query; called in the order of arrival, which that of threads may differ from."""
         query = dnslib.DNSRecord.parse(wire)
         question = query.q
-        self.queries.append((f"{question.qname} {dnslib.QTYPE[question.qtype]}", proto))
+        with self._counting:
+            number = len(self.queries)
+            self.wires.append(wire)
+            self.queries.append((f"{question.qname} {dnslib.QTYPE[question.qtype]}", proto))
+        return _Received(wire, query, proto, number)
+
+    def _acts(self, received: _Received) -> Iterable[Act]:
         if self._delay:
             time.sleep(self._delay)
-        answer: Any = self._behave(wire, query, proto)
+        answer: Any = self._behave(received)
         if answer is None:
             return
         if isinstance(answer, dnslib.DNSRecord):
@@ -135,10 +155,11 @@ class Upstream:
             wire, peer = self._udp.recvfrom(65535)
             if self._closing:
                 return
-            threading.Thread(target=self._answer_udp, args=(wire, peer), daemon=True).start()
+            received = self._receive(wire, "udp")
+            threading.Thread(target=self._answer_udp, args=(received, peer), daemon=True).start()
 
-    def _answer_udp(self, wire: bytes, peer: Any) -> None:
-        for act in self._acts(wire, "udp"):
+    def _answer_udp(self, received: _Received, peer: Any) -> None:
+        for act in self._acts(received):
             with self._sending:
                 if self._closing:
                     return
@@ -163,11 +184,14 @@ class Upstream:
     def _serve_stream(self, stream: socket.socket) -> None:
         with stream:
             try:
-                while all(_go_on(stream, act) for act in self._acts(read_frame(stream), "tcp")):
+                while all(_go_on(stream, act) for act in self._acts(self._next(stream))):
                     pass
             except OSError:
                 pass
         self._streams.discard(stream)
+
+    def _next(self, stream: socket.socket) -> _Received:
+        return self._receive(read_frame(stream), "tcp")
 
 
 def _go_on(stream: socket.socket, act: Act) -> bool:
