@@ -8,6 +8,7 @@ import re
 import signal
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -15,7 +16,7 @@ from corepy.commands import figures_text
 from corepy.commands.show_status import main
 from corepy.commands.status_text import plugin_lines, render
 from corepy.net.inherited import Manager
-from corepy.plugin import control_client
+from corepy.plugin import StartupError, control_client
 from corepy.plugin.control_client import ask
 from corepy.server.process import reload
 from corepy.server.traffic import server_status
@@ -152,6 +153,18 @@ def test_a_reload_that_is_cancelled_has_failed():
 
     reloads = asyncio.run(main())
     assert (reloads.failed, reloads.error) == (1, "it ended early")
+
+
+@pytest.mark.parametrize(("generation", "kept"), [(object(), True), (None, False)])
+def test_a_reload_that_fails_keeps_a_configuration_unless_the_server_has_ended(
+    generation, kept, caplog
+):
+    server: Any = SimpleNamespace(generation=generation, reloads=Reloads())
+    server.run = AsyncMock(side_effect=StartupError("a reason"))
+    loader: Any = SimpleNamespace(load=lambda: SimpleNamespace(routers={"dns": None}))
+    assert not asyncio.run(reload(server, loader, "SIGUSR1", Manager({})))
+    middle = ", the old configuration stays in use" if kept else ""
+    assert caplog.messages[-1] == f"SIGUSR1: reload failed{middle}: a reason"
 
 
 def test_a_server_that_starts_or_stops(folder):

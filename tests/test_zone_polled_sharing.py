@@ -154,7 +154,7 @@ def test_a_follower_that_cannot_take_an_outcome_is_disconnected():
         copy.tried.set()
         publisher = Publisher(group, "polled", lambda zone: copy)
         ours, theirs = socket.socketpair()
-        group.names["polled"](theirs)
+        group.listening["polled"](theirs)
         closed = asyncio.Event()
         channel = Channel(ours, _refuse, closed.set)
         await channel.ask("follow", PolledZone(from_text("example."), "Z1"))

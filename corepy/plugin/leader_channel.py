@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 2.0
-"""Seconds until a follower connects again; the delay doubles with each failure."""
+"""Seconds until a follower connects again; the delay doubles with each failure.
+
+A connection that ends earlier than the longest delay counts as one: the leader closes it if the
+follower cannot take what it gets, and would send everything anew many times a second.
+"""
 
 
 class LeaderChannel:
@@ -56,12 +60,15 @@ class LeaderChannel:
 
     async def _stay_connected(self) -> None:
         backoff, closed = Backoff(FIRST_DELAY, LONGEST_DELAY), asyncio.Event()
+        now = asyncio.get_running_loop().time
         while True:
             with suppress(OSError):
                 sock = await self._group.connect(self._name)
                 closed.clear()
                 self._channel = Channel(sock, self._handler, closed.set)
                 self._opened(self._channel)
-                backoff.reset()
+                began = now()
                 await closed.wait()
+                if now() - began >= LONGEST_DELAY:
+                    backoff.reset()  # not for one that ends as soon as it has begun
             await asyncio.sleep(backoff.next_delay())

@@ -267,7 +267,8 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
         log.error("%s: the old configuration stays in use: %s", reason, failure)
     except StartupError as error:
         failure = str(error)
-        log.error("%s: reload failed, the old configuration stays in use: %s", reason, error)
+        kept = "" if server.generation is None else ", the old configuration stays in use"
+        log.error("%s: reload failed%s: %s", reason, kept, error)
     else:
         failure = None
         log_warnings(generation)

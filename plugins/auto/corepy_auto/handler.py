@@ -103,12 +103,21 @@ class Auto(ZoneHandler):
             if origin not in self._files:
                 self._files[origin] = ZoneFile(path, ServedZone(origin), LOG)
             self._files[origin].path = path
+        failure: Exception | None = None
         for file in await changed_files(self._files.values()):
-            await file.refresh(context)
-            served = file.served
-            if served.current is not None and self.zones.get(served.origin) is None:
-                self.zones.add(served)
-                await forget(context, served.origin)
+            try:
+                await self._refresh(context, file)
+            except Exception as error:  # the files after it are loaded all the same
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def _refresh(self, context: LifecycleContext, file: ZoneFile) -> None:
+        await file.refresh(context)
+        served = file.served
+        if served.current is not None and self.zones.get(served.origin) is None:
+            self.zones.add(served)
+            await forget(context, served.origin)
 
     async def _remove(self, context: LifecycleContext, origin: bytes) -> None:
         del self._files[origin]

@@ -6,7 +6,9 @@ import inspect
 import logging
 import os
 import sys
-from unittest.mock import Mock
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -246,3 +248,15 @@ def test_a_look_that_fails_is_not_the_last_one(monkeypatch):
         handler.shutdown(unused)
 
     asyncio.run(main())
+
+
+def test_a_file_that_fails_does_not_hold_up_those_after_it(monkeypatch):
+    found = SimpleNamespace(problems=(), paths={})
+    folder: Any = SimpleNamespace(walk=lambda: found)
+    handler, served = Auto(folder, Mock(), 1), SimpleNamespace(current=None)
+    bad = SimpleNamespace(refresh=AsyncMock(side_effect=ValueError("a fault")))
+    good = SimpleNamespace(refresh=AsyncMock(), served=served)
+    monkeypatch.setattr(auto_handler, "changed_files", AsyncMock(return_value=[bad, good]))
+    with pytest.raises(ValueError, match="a fault"):  # as at the start
+        asyncio.run(handler._look(Mock()))
+    good.refresh.assert_awaited_once()

@@ -118,7 +118,7 @@ def test_a_follower_that_has_ended_keeps_no_descriptor_until_the_next_table(tmp_
     async def run():
         lists, leader = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0), LinkedProcess()
         await lists.before_listen(context_of(leader))
-        (connected,) = leader.names.values()
+        (connected,) = leader.listening.values()
         (await LinkedProcess(leader).connect(lists._name)).close()
         assert connected.__self__._followers
         await until(lambda: not connected.__self__._followers)

@@ -203,7 +203,6 @@ class CollectorListener:
 
     async def close(self) -> None:
         """Close the socket, and the connections once the collectors have read everything."""
-        self._is_closed = True
         self._process_group.stop_listening(name_of(self.endpoint), self._take_follower)
         if self._watching is not None:
             self._watching.cancel()
@@ -211,6 +210,7 @@ class CollectorListener:
         if self._followers:  # they have sent everything before this hook of the leader
             ends = [follower.closed for follower in self._followers]
             await asyncio.wait(ends, timeout=FINISH_TIMEOUT)
+        self._is_closed = True
         if self._acceptor is not None:
             self._acceptor.stop(leave_queue=True)
         if self._sock is not None:

@@ -10,6 +10,7 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -393,3 +394,21 @@ def test_a_connection_that_is_accepted_at_the_end_is_closed(is_accepted):
         return stream.opened.cancelled(), listener._tasks
 
     assert asyncio.run(main()) == (True, set())
+
+
+def test_a_collector_that_connects_while_the_followers_end_gets_their_messages():
+    async def main():
+        listener = CollectorListener(Endpoint("tcp", "127.0.0.1", 0), LinkedProcess())
+        output: Any = SimpleNamespace(settings=SimpleNamespace(queue=1), dropped=None, sent=None)
+        follower = Mock(closed=asyncio.get_running_loop().create_future())
+        listener._followers.add(follower)
+        closing = asyncio.create_task(listener.close())
+        await asyncio.sleep(0)  # it waits for the follower
+        opened = listener._accepted(output).opened
+        await asyncio.sleep(0)
+        before = opened.cancelled()
+        follower.closed.set_result(None)
+        await closing
+        return before, opened.cancelled()
+
+    assert asyncio.run(main()) == (False, True)

@@ -113,7 +113,7 @@ def test_a_follower_that_cannot_take_a_portion_is_disconnected():
     async def scenario():
         leader = Leader()
         ours, theirs = socket.socketpair()
-        leader.group.names["etcd"](theirs)
+        leader.group.listening["etcd"](theirs)
         closed = asyncio.Event()
         Channel(ours, refuse, closed.set)
         await closed.wait()

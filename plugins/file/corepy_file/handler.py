@@ -106,4 +106,5 @@ class File(ZoneHandler):
             await asyncio.sleep(interval)
             with reported(self.name, "the zone files cannot be checked"):
                 for file in await changed_files(files):
-                    await file.refresh(context)
+                    with reported(self.name, f"{file.path} cannot be loaded"):
+                        await file.refresh(context)

@@ -5,6 +5,8 @@ import logging
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import dnslib
@@ -462,3 +464,23 @@ def test_a_check_that_fails_is_not_the_last_one(monkeypatch):
         watching.cancel()
 
     asyncio.run(main())
+
+
+def test_a_file_that_fails_does_not_hold_up_those_after_it(monkeypatch, caplog):
+    async def changed(files):
+        return files
+
+    async def fail(_):
+        raise ValueError("a fault")
+
+    async def main():
+        bad = SimpleNamespace(path="db.bad", refresh=fail)
+        good: Any = FailsOnce()
+        monkeypatch.setattr(file_handler, "changed_files", changed)
+        files: list[Any] = [bad, SimpleNamespace(path="db.good", refresh=good)]
+        watching = asyncio.create_task(File([])._watch(files, 0, Mock()))
+        await good.repeated()
+        watching.cancel()
+
+    asyncio.run(main())
+    assert "db.bad cannot be loaded: ValueError: a fault" in caplog.messages
