@@ -227,6 +227,20 @@ def test_the_end_of_the_input_is_passed_on(keeps, end):
         assert pair.client.read(100) == b"reply"
 
 
+def test_data_after_the_end_of_the_input_are_dropped():
+    """A client could fill the memory with them while a query of its waits for a reply."""
+    pair = Pair().secure()
+    pair.upper.keeps = True
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.client.unwrap()
+    pair.feed(pair.outgoing.read())
+    for _ in range(3):
+        pair.feed(b"\x17\3\3\0\x10" + bytes(16))
+    assert pair.stream._incoming.pending == 0
+    assert pair.upper.calls == ["made", "secured", "eof"]
+    assert not pair.lower.calls
+
+
 def test_the_end_of_the_input_before_the_handshake_closes():
     pair = Pair()
     assert pair.stream.eof_received() is False

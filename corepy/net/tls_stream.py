@@ -129,7 +129,12 @@ class TLSStream:
         self._incoming = self._outgoing = _EMPTY
 
     def data_received(self, data: bytes) -> None:
-        """Continue the handshake, or pass on the data that was received."""
+        """Continue the handshake, or pass on the data that was received.
+
+        OpenSSL reads nothing after the end of the input, so it would be kept.
+        """
+        if self._has_ended:
+            return
         parts: list[bytes] = []
         if len(data) <= _PIECE:
             self._take(data, parts)
