@@ -180,34 +180,41 @@ def test_a_refused_query_leaves_nothing_to_do():
     asyncio.run(refuse())
 
 
+class HeldKey:
+    """A key whose signatures wait, and the threads that made them."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+
+    def sign(self, _: bytes) -> bytes:
+        self.threads.append(threading.current_thread())
+        self.has_begun.set()
+        self.may_end.wait(60)
+        return b""
+
+
 def test_one_thread_makes_all_portions():
     """Also those of queries that come meanwhile; it ends when none waits."""
 
     async def bursts():
-        signer = Signer([key(sign=sign)])
+        signer = Signer([key(sign=held.sign)])
         signer.capacity = 100
         for burst in range(2):
             first = [waiting(signer, f"{burst} {it}") for it in range(12)]
-            await asyncio.to_thread(has_begun.wait, 60)
+            await asyncio.to_thread(held.has_begun.wait, 60)
             late = [waiting(signer, f"{burst} late {it}") for it in range(6)]
-            may_end.set()
+            held.may_end.set()
             await asyncio.gather(*first, *late)
-            (thread,) = set(threads)
-            threads.clear()
-            has_begun.clear()
-            may_end.clear()
+            (thread,) = set(held.threads)
+            held.threads.clear()
+            held.has_begun.clear()
+            held.may_end.clear()
             await asyncio.to_thread(thread.join, 60)
             assert not thread.is_alive()
         assert not signer._jobs
 
-    def sign(data: bytes) -> bytes:
-        threads.append(threading.current_thread())
-        has_begun.set()
-        may_end.wait(60)
-        return b""
-
-    threads: list[threading.Thread] = []
-    has_begun, may_end = threading.Event(), threading.Event()
+    held = HeldKey()
     asyncio.run(bursts())
 
 
@@ -216,32 +223,25 @@ def test_the_thread_ends_with_the_event_loop():
 
     async def interrupted():
         query = waiting(signer, *map(str, range(10)))
-        await asyncio.to_thread(has_begun.wait, 60)
+        await asyncio.to_thread(held.has_begun.wait, 60)
         signer.close()
         with pytest.raises(asyncio.CancelledError):
             await query
-        may_end.set()
-        await asyncio.to_thread(threads[0].join, 60)
-        assert not threads[0].is_alive()
+        held.may_end.set()
+        await asyncio.to_thread(held.threads[0].join, 60)
+        assert not held.threads[0].is_alive()
         assert not signer._jobs
 
     async def again():
         assert await waiting(signer, "0")
 
-    def sign(data: bytes) -> bytes:
-        threads.append(threading.current_thread())
-        has_begun.set()
-        may_end.wait(60)
-        return b""
-
-    threads: list[threading.Thread] = []
-    has_begun, may_end = threading.Event(), threading.Event()
-    signer = Signer([key(sign=sign)])
+    held = HeldKey()
+    signer = Signer([key(sign=held.sign)])
     signer.capacity = 100
     asyncio.run(interrupted())
     assert len(signer) == 0
     asyncio.run(again())
-    assert len(set(threads)) == 2
+    assert len(set(held.threads)) == 2
 
 
 def test_work_in_the_event_loop_is_bounded_in_each_turn():

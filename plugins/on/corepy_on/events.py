@@ -79,5 +79,5 @@ async def _call(command: Command, function: Callable[[], None], limit: float) ->
     except TimeoutError:
         LOG.error("%s: %s cannot be ended; the server goes on", command.event, command)
     except (OSError, RuntimeError) as error:  # such as when the system has no further thread
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = getattr(error, "strerror", None) or error
         LOG.error("%s: cannot run %s: %s", command.event, command, reason)

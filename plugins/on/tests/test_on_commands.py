@@ -230,9 +230,10 @@ def test_a_hanging_command_costs_no_reload(logged, monkeypatch):
     ]
 
 
-def test_a_thread_that_cannot_be_started_costs_no_reload(logged, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, OSError])
+def test_a_thread_that_cannot_be_started_costs_no_reload(logged, monkeypatch, kind):
     def refuse(command, limit):
-        raise RuntimeError("can't start new thread")
+        raise kind("can't start new thread")
 
     monkeypatch.setattr("corepy_on.events.run", refuse)
     with serve(corefile("startup true")) as server:

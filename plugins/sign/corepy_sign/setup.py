@@ -53,22 +53,22 @@ def _directive(controller: Controller) -> list[SignedFile]:
     )
     for file in files:
         _check(controller, file, token)
-    _warn_of_missing(controller, files[:1], token)
+    if files:  # all have the same zone file and folder
+        _warn_of_missing(controller, files[0], token)
     return files
 
 
-def _warn_of_missing(controller: Controller, files: list[SignedFile], token: Token) -> None:
+def _warn_of_missing(controller: Controller, file: SignedFile, token: Token) -> None:
     """Warn if the zone file or the folder of the signed files cannot be opened now."""
-    for file in files:
-        for path, hint in (
-            (file.source, "the zone is signed when it exists"),
-            (file.folder, "create the folder of the signed files, or set directory"),
-        ):
-            try:
-                path.stat()
-            except OSError as error:
-                reason = error.strerror or error
-                controller.warn(f"cannot open {path}: {reason}", token, hint)
+    for path, hint in (
+        (file.source, "the zone is signed when it exists"),
+        (file.folder, "create the folder of the signed files, or set directory"),
+    ):
+        try:
+            path.stat()
+        except OSError as error:
+            reason = error.strerror or error
+            controller.warn(f"cannot open {path}: {reason}", token, hint)
 
 
 def _check(controller: Controller, file: SignedFile, token: Token) -> None:
